@@ -1,0 +1,8 @@
+//! Coatroom.
+pub mod proxy;
+pub mod secret;
+pub mod session;
+pub mod store;
+pub mod telemetry;
+pub mod time;
+pub mod wire;

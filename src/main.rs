@@ -1,0 +1,2 @@
+//! The `coatroom` program.
+fn main() {}
