@@ -40,7 +40,8 @@ impl Secret {
             (false, false) => Err("is set both in place and as a file: remove one of them".to_owned()),
             (true, false) => {
                 let text = fs::read_to_string(Path::new(file)).map_err(|error| format!("{file}: {error}"))?;
-                let text = text.strip_suffix('\n').map_or(&*text, |line| line.strip_suffix('\r').unwrap_or(line));
+                let text =
+                    text.strip_suffix('\n').map_or(&*text, |line| line.strip_suffix('\r').unwrap_or(line));
                 Ok(Self::new(text))
             }
         }

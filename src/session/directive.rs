@@ -4,9 +4,9 @@ use std::fmt;
 
 use serde_json::{Number, Value};
 
-use super::Policy;
 use super::data::{Data, Map, RESERVED, depth};
 use super::expiry::Expiry;
+use super::policy::{OnSwitch, Policy};
 use super::record::{Record, Revision};
 use crate::time::Timestamp;
 
@@ -240,7 +240,7 @@ impl Changes {
         let effect = self.run(base.filter(|_| !flushed), policy, now)?;
         let login = login(base, &effect.record, &policy.cycle_on);
         let effect = match (login, policy.on_switch) {
-            (Login::Switch, super::OnSwitch::Flush) if !flushed => {
+            (Login::Switch, OnSwitch::Flush) if !flushed => {
                 Effect { flushed: true, ..self.run(None, policy, now)? }
             }
             (Login::None, _) => Effect { flushed, ..effect },
@@ -346,7 +346,10 @@ fn increment(map: &mut Map, key: &str, step: i64) -> Result<(), Refusal> {
         Some(Value::Number(number)) => {
             let text = number.as_str();
             if text.contains(['.', 'e', 'E']) {
-                #[allow(clippy::cast_precision_loss, reason = "an entry with a fraction is added to as a double")]
+                #[allow(
+                    clippy::cast_precision_loss,
+                    reason = "an entry with a fraction is added to as a double"
+                )]
                 let sum = number.as_f64().map(|float| float + step as f64).and_then(Number::from_f64);
                 sum.ok_or_else(|| refuse("would leave the range of a double"))?
             } else {
@@ -421,10 +424,16 @@ impl Limits {
         let refuse = |detail| Err(Refusal::new(grew.name(), Reason::TooLarge, detail));
         let (bytes, keys) = (data.text().len(), data.map().len());
         if bytes > self.max_bytes {
-            return refuse(format!("the session would hold {bytes} bytes; session.max_bytes is {}", self.max_bytes));
+            return refuse(format!(
+                "the session would hold {bytes} bytes; session.max_bytes is {}",
+                self.max_bytes
+            ));
         }
         if keys > self.max_keys {
-            return refuse(format!("the session would hold {keys} entries; session.max_keys is {}", self.max_keys));
+            return refuse(format!(
+                "the session would hold {keys} entries; session.max_keys is {}",
+                self.max_keys
+            ));
         }
         if data.map().values().any(|value| depth(value) >= self.max_depth) {
             return refuse(format!("an entry would nest deeper than {} levels", self.max_depth));
@@ -444,7 +453,9 @@ impl Limits {
 /// A [`Refusal`] for a key that begins with `_`.
 pub fn allowed(directive: &str, key: &str) -> Result<(), Refusal> {
     if key.starts_with(RESERVED) {
-        let detail = format!("the key {key:?} is reserved: keys that begin with {RESERVED:?} are not a backend's to change");
+        let detail = format!(
+            "the key {key:?} is reserved: keys that begin with {RESERVED:?} are not a backend's to change"
+        );
         return Err(Refusal::new(directive, Reason::ReservedKey, detail));
     }
     Ok(())

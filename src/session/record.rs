@@ -33,7 +33,9 @@ impl Revision {
     /// Reads the 16 hexadecimal digits that [`fmt::Display`] writes, and nothing else.
     pub fn parse(text: &str) -> Option<Self> {
         let digits = text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        (text.len() == 16 && digits).then(|| u64::from_str_radix(text, 16).ok().and_then(Self::from_bits)).flatten()
+        (text.len() == 16 && digits)
+            .then(|| u64::from_str_radix(text, 16).ok().and_then(Self::from_bits))
+            .flatten()
     }
 }
 
