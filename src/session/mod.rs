@@ -17,7 +17,7 @@ pub use directive::{Changes, Condition, Cycle, Directive, Limits, Reason, Refusa
 pub use expiry::{Expiry, Lifetime, Lifetimes};
 pub use plan::{Asked, Cookie, Denied, Old, Plan, Row, plan};
 pub use policy::{Config, Policy};
-pub use record::{How, Record, Revision, Scope};
+pub use record::{History, How, Record, Revision, Scope};
 pub use token::{Id, Key, Token};
 
 /// A session as the store has it.
@@ -31,6 +31,8 @@ pub struct Live {
     pub revision: Revision,
     /// When it ends if nothing changes; a touch moves this and nothing else.
     pub until: Timestamp,
+    /// The revisions before this one.
+    pub history: History,
 }
 
 /// A token that was ended, but is still remembered.

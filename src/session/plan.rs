@@ -371,7 +371,13 @@ mod tests {
             modified_at: at(1800),
             ..Record::new(SCOPE, NOW)
         };
-        Live { key: key(1), record, revision: Revision::from_bits(7).unwrap(), until: at(1800).plus(AGE) }
+        Live {
+            key: key(1),
+            record,
+            revision: Revision::from_bits(7).unwrap(),
+            until: at(1800).plus(AGE),
+            history: [None; 3],
+        }
     }
 
     fn live() -> Found {

@@ -1,8 +1,130 @@
 //! Keeps records; knows nothing of headers, cookies' attributes or proxies.
+//!
+//! A [`Store`] is what the rest of the program sees: it loads the session of a token and commits what became of it.
+//! An [`engine::Engine`] is a shelf of bytes; [`keyed::Keyed`] makes a store of any engine.
+
+pub mod codec;
+mod commit;
+pub mod engine;
+pub mod keyed;
+mod lane;
+pub mod memory;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::time::Length;
+use crate::session::{Cookie, Denied, Found, Plan, Row, Token};
+use crate::time::{Length, Timestamp};
+
+/// A future that somebody else will poll, on whatever thread.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Decides, from what stands in the store, what is to be written. It is asked again at every attempt.
+pub type Decide = Arc<dyn Fn(&Found) -> Result<Plan, Denied> + Send + Sync>;
+
+/// Keeps sessions under tokens that it makes itself.
+pub trait Store: Send + Sync + 'static {
+    /// Finds the session of a token. One that is not there is no error.
+    ///
+    /// # Errors
+    /// If the store can't say: the caller must then treat the session as unknown, never as absent.
+    fn load<'a>(&'a self, token: &'a Token, now: Timestamp) -> Pending<'a, Result<Found, Error>>;
+
+    /// Writes what `decide` makes of the session that was loaded, or of what stands there by now.
+    ///
+    /// # Errors
+    /// [`Failed`], and then nothing was applied, but for [`Kind::OutcomeUnknown`].
+    fn commit(&self, found: Found, decide: Decide, now: Timestamp) -> Pending<'_, Result<Outcome, Failed>>;
+
+    /// Removes up to `batch` of what had ended by `now`.
+    ///
+    /// # Errors
+    /// If the store can't be written.
+    fn clear_expired(&self, now: Timestamp, batch: usize) -> Pending<'_, Result<engine::Cleared, Error>>;
+
+    /// Is the store there?
+    ///
+    /// # Errors
+    /// If it is not.
+    fn ping(&self) -> Pending<'_, Result<(), Error>>;
+}
+
+/// What was committed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// The row of the decision table that was taken.
+    pub row: Row,
+    /// What the client is to be told.
+    pub cookie: Cookie,
+    /// The token of the session that was created, where one was; the cookie carries it instead of the one shown.
+    pub minted: Option<Token>,
+}
+
+/// Why nothing was committed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Failed {
+    /// The decision table says so.
+    Denied(Denied),
+    /// The store is ill.
+    Store(Error),
+}
+
+impl From<Denied> for Failed {
+    fn from(denied: Denied) -> Self {
+        Self::Denied(denied)
+    }
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// An ill store. That something is not there is never an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    /// The kind, for those who count.
+    pub kind: Kind,
+    /// What happened, for those who read.
+    pub detail: String,
+}
+
+/// The kinds of [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// It can't be reached: nothing was sent.
+    Unreachable,
+    /// It hung up with an answer outstanding.
+    Broken,
+    /// It did not answer within the request's budget; nothing was written.
+    Timeout,
+    /// It answered that it won't.
+    Refused,
+    /// What it keeps can't be read; it is kept.
+    Corrupt,
+    /// A write was sent, and nobody can say whether it happened.
+    OutcomeUnknown,
+}
+
+impl Error {
+    /// Makes an error.
+    pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into() }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+impl std::error::Error for Error {}
 
 /// `[store]`: where sessions are kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,0 +1,94 @@
+//! A shelf of bytes with deadlines: what a medium must be able to do.
+
+use std::future::Future;
+
+use bytes::Bytes;
+
+use super::Error;
+use crate::session::{Key, Revision};
+use crate::time::Timestamp;
+
+/// What lies on the shelf under a key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stored {
+    /// The bytes, whose meaning is the codec's alone.
+    pub value: Bytes,
+    /// Their state, for compare-and-swap.
+    pub revision: Revision,
+    /// When they end. An engine may still return what has ended, and its caller must look.
+    pub until: Timestamp,
+}
+
+/// What to keep longer when there is no room for everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Worth {
+    /// A session of nobody in particular: it goes first if it has not even come back.
+    Anonymous,
+    /// The memory of an ended token.
+    Ended,
+    /// A session of somebody who logged in.
+    Known,
+}
+
+/// How a conditional write went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Swap {
+    /// It was written.
+    Done,
+    /// Something else than what was seen is there: nothing was written.
+    Changed,
+    /// Nothing is there: nothing was written.
+    Gone,
+}
+
+/// What a round of clearing removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cleared {
+    /// Values of any kind; as many as the batch means that there may be more.
+    pub removed: usize,
+    /// Those that were sessions, not memories of ended ones.
+    pub sessions: usize,
+}
+
+/// A medium that keeps bytes under keys until they end.
+///
+/// Nothing is blind: every write but `add` names the revision it has seen, and `add` refuses a key that is taken.
+/// Compare-and-swap is part of the trait, so no engine can lose an update. A write that fails with an [`Error`] may
+/// or may not have happened; the revision, made before it is sent, lets the caller recognise it later.
+pub trait Engine: Send + Sync + 'static {
+    /// Reads what lies under `key`.
+    fn get(&self, key: &Key) -> impl Future<Output = Result<Option<Stored>, Error>> + Send;
+
+    /// Puts `new` under `key`; `false` if the key is taken.
+    fn add(&self, key: &Key, new: Stored, worth: Worth) -> impl Future<Output = Result<bool, Error>> + Send;
+
+    /// Puts `new` where `seen` is.
+    fn replace(
+        &self,
+        key: &Key,
+        seen: Revision,
+        new: Stored,
+        worth: Worth,
+    ) -> impl Future<Output = Result<Swap, Error>> + Send;
+
+    /// Moves the end of what is `seen`; neither the bytes nor the revision change.
+    fn touch(
+        &self,
+        key: &Key,
+        seen: Revision,
+        until: Timestamp,
+    ) -> impl Future<Output = Result<Swap, Error>> + Send;
+
+    /// Removes what is `seen`.
+    fn remove(&self, key: &Key, seen: Revision) -> impl Future<Output = Result<Swap, Error>> + Send;
+
+    /// Removes up to `batch` values that had ended by `now`.
+    fn clear_expired(
+        &self,
+        now: Timestamp,
+        batch: usize,
+    ) -> impl Future<Output = Result<Cleared, Error>> + Send;
+
+    /// Is the medium there?
+    fn ping(&self) -> impl Future<Output = Result<(), Error>> + Send;
+}

@@ -1,0 +1,173 @@
+//! A store over any engine: what a token finds. What becomes of it is in [`super::commit`].
+
+use std::time::Duration;
+
+use prometheus::IntCounter;
+use tokio::time::Instant;
+
+use super::codec::native;
+use super::commit::Progress;
+use super::engine::{Cleared, Engine, Stored, Swap};
+use super::lane::{Job, Lanes};
+use super::{Decide, Error, Failed, Kind, Outcome, Pending, Store};
+use crate::session::record::{Entry, How, Tombstone};
+use crate::session::{Ended, Found, History, Key, Live, Record, Token};
+use crate::time::Timestamp;
+
+/// What a keyed store needs to know of the settings.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// `session.realm`.
+    pub realm: String,
+    /// `session.cycle_on`.
+    pub cycle_on: Vec<String>,
+    /// `session.grace`.
+    pub grace: Duration,
+    /// `session.ended_memory`.
+    pub ended_memory: Duration,
+    /// `store.commit_timeout`.
+    pub commit_timeout: Duration,
+}
+
+/// What a keyed store counts.
+#[derive(Clone, Debug)]
+pub struct Counts {
+    /// Sessions that were found expired, once each.
+    pub expiries: IntCounter,
+    /// Compare-and-swaps that lost and were tried again.
+    pub conflicts: IntCounter,
+}
+
+/// Typed records on a shelf of bytes.
+pub struct Keyed<E> {
+    pub(super) engine: E,
+    pub(super) rules: Rules,
+    pub(super) counts: Counts,
+    lanes: Lanes,
+}
+
+impl<E: Engine> Keyed<E> {
+    /// A store over `engine`.
+    pub fn new(engine: E, rules: Rules, counts: Counts) -> Self {
+        Self { engine, rules, counts, lanes: Lanes::default() }
+    }
+
+    /// The engine, for those who look over its shoulder.
+    pub const fn engine(&self) -> &E {
+        &self.engine
+    }
+
+    async fn find(&self, key: Key, now: Timestamp) -> Result<Found, Error> {
+        Ok(match self.read(key, now).await? {
+            None => Found::No,
+            Some((Entry::Live(record), history, stored)) => {
+                Found::Live(Box::new(live(key, record, history, &stored)))
+            }
+            Some((Entry::Ended(tombstone), ..)) => {
+                Found::Ended(Box::new(self.ended(key, tombstone, now).await?))
+            }
+        })
+    }
+
+    /// What lies under a key and has not expired. What has is removed, and counted by whoever removed it.
+    async fn read(&self, key: Key, now: Timestamp) -> Result<Option<(Entry, History, Stored)>, Error> {
+        let Some(stored) = self.engine.get(&key).await? else { return Ok(None) };
+        if stored.until <= now {
+            if self.engine.remove(&key, stored.revision).await? == Swap::Done
+                && native::is_session(&stored.value)
+            {
+                self.counts.expiries.inc();
+            }
+            return Ok(None);
+        }
+        let (entry, history) = native::decode(&stored.value).map_err(|corrupt| {
+            Error::new(Kind::Corrupt, format!("the record {key} is corrupt: {corrupt}"))
+        })?;
+        Ok(Some((entry, history, stored)))
+    }
+
+    /// What an ended token still reads: its data of before, while its successor lives and is the same user's.
+    async fn ended(&self, key: Key, tombstone: Tombstone, now: Timestamp) -> Result<Ended, Error> {
+        let How::Cycled { successor, before, revision } = tombstone.how else {
+            return Ok(Ended { key, successor: None, reads: None });
+        };
+        let mut ended = Ended { key, successor: Some(successor), reads: None };
+        if now < tombstone.at.plus(self.rules.grace)
+            && let Some(tip) = self.tip(successor, now).await?
+            && self.same_user(&before, &tip.record)
+        {
+            ended.reads = Some(Live { key, record: before, revision, until: tip.until, history: [None; 3] });
+        }
+        Ok(ended)
+    }
+
+    fn same_user(&self, before: &Record, after: &Record) -> bool {
+        let same = |name: &String| match before.data.non_null(name) {
+            None => true,
+            Some(value) => after.data.non_null(name) == Some(value),
+        };
+        self.rules.cycle_on.iter().all(same)
+    }
+
+    /// The live session at the end of a chain of successors.
+    pub(super) async fn tip(&self, mut key: Key, now: Timestamp) -> Result<Option<Live>, Error> {
+        loop {
+            match self.read(key, now).await? {
+                Some((Entry::Live(record), history, stored)) => {
+                    return Ok(Some(live(key, record, history, &stored)));
+                }
+                Some((Entry::Ended(Tombstone { how: How::Cycled { successor, .. }, .. }), ..)) => {
+                    key = successor
+                }
+                Some((Entry::Ended(Tombstone { how: How::Flushed, .. }), ..)) | None => return Ok(None),
+            }
+        }
+    }
+
+    /// How a session that was loaded live stands now.
+    pub(super) async fn again(&self, key: Key, now: Timestamp) -> Result<Found, Error> {
+        Ok(match self.find(key, now).await? {
+            Found::Live(live) => Found::Live(live),
+            Found::Ended(ended) => Found::Gone(Some(ended)),
+            _ => Found::Gone(None),
+        })
+    }
+}
+
+impl<E: Engine> Store for Keyed<E> {
+    fn load<'a>(&'a self, token: &'a Token, now: Timestamp) -> Pending<'a, Result<Found, Error>> {
+        Box::pin(self.find(Key::of(&self.rules.realm, token), now))
+    }
+
+    fn commit(&self, found: Found, decide: Decide, now: Timestamp) -> Pending<'_, Result<Outcome, Failed>> {
+        Box::pin(async move {
+            let deadline = Instant::now() + self.rules.commit_timeout;
+            match found {
+                Found::Live(live) => {
+                    let job = Job { decide, now, deadline };
+                    self.lanes.commit(live.key, *live, job, |live, jobs| self.serve(live, jobs)).await
+                }
+                other => {
+                    let (plan, progress) = (decide(&other)?, Progress::default());
+                    Ok(progress.until(deadline, self.elsewhere(&other, plan, now, &progress)).await?)
+                }
+            }
+        })
+    }
+
+    fn clear_expired(&self, now: Timestamp, batch: usize) -> Pending<'_, Result<Cleared, Error>> {
+        Box::pin(async move {
+            let cleared = self.engine.clear_expired(now, batch).await?;
+            self.counts.expiries.inc_by(cleared.sessions as u64);
+            Ok(cleared)
+        })
+    }
+
+    fn ping(&self) -> Pending<'_, Result<(), Error>> {
+        Box::pin(self.engine.ping())
+    }
+}
+
+fn live(key: Key, record: Record, history: History, stored: &Stored) -> Live {
+    Live { key, record, revision: stored.revision, until: stored.until, history }
+}

@@ -1,0 +1,248 @@
+//! `memory:` — sessions in this process. They die with it and are shared with nobody.
+//!
+//! Durable: no. A crash loses everything. Atomic: yes, per key. Round trips: none. When `store.max_sessions` or
+//! `store.max_bytes` is reached the least worthy go: first anonymous sessions that have not come back, oldest first
+//! (so a flood of new visitors evicts itself, not the people who are logged in), then anonymous ones that were not
+//! seen for longest, then the rest likewise. Evictions are counted.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+use bytes::Bytes;
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use prometheus::IntCounter;
+
+use super::codec::native;
+use super::engine::{Cleared, Engine, Stored, Swap, Worth};
+use super::{Config, Error};
+use crate::session::{Key, Revision};
+use crate::time::Timestamp;
+
+/// What a session takes besides its value: key, slot, its places in the table and in a queue.
+const OVERHEAD: usize = 200;
+/// Each shard is locked by itself, so that clearing expired sessions holds up few readers at a time.
+const SHARDS: usize = 256;
+
+/// The memory engine.
+pub struct Memory {
+    slots: DashMap<Key, Slot, BuildHasherDefault<KeyHasher>>,
+    bytes: AtomicUsize,
+    count: AtomicUsize,
+    births: AtomicU64,
+    queues: Mutex<Queues>,
+    max_sessions: usize,
+    max_bytes: usize,
+    evictions: IntCounter,
+}
+
+struct Slot {
+    value: Bytes,
+    revision: Revision,
+    until: Timestamp,
+    worth: Worth,
+    /// Tells this session from an earlier one of the same key in a queue.
+    birth: u64,
+    /// Read since it was last considered for eviction.
+    seen: AtomicBool,
+}
+
+/// The order of eviction. An entry may be stale: what counts is the slot.
+#[derive(Default)]
+struct Queues {
+    /// Everything that is new.
+    fresh: VecDeque<(Key, u64)>,
+    /// Came back, or ended.
+    back: VecDeque<(Key, u64)>,
+    /// Logged in.
+    known: VecDeque<(Key, u64)>,
+}
+
+/// A key is a hash already.
+#[derive(Default)]
+pub struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk() {
+            self.0 = u64::from_le_bytes(*first);
+        }
+    }
+
+    fn write_usize(&mut self, _: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+impl Memory {
+    /// An empty engine with the limits of the settings.
+    pub fn new(config: &Config, evictions: IntCounter) -> Self {
+        Self {
+            slots: DashMap::with_hasher_and_shard_amount(BuildHasherDefault::default(), SHARDS),
+            bytes: AtomicUsize::new(0),
+            count: AtomicUsize::new(0),
+            births: AtomicU64::new(0),
+            queues: Mutex::default(),
+            max_sessions: config.max_sessions,
+            max_bytes: config.max_bytes,
+            evictions,
+        }
+    }
+
+    fn freed(&self, slot: &Slot) {
+        self.bytes.fetch_sub(slot.value.len() + OVERHEAD, Relaxed);
+        self.count.fetch_sub(1, Relaxed);
+    }
+
+    fn is_full(&self) -> bool {
+        self.count.load(Relaxed) > self.max_sessions || self.bytes.load(Relaxed) > self.max_bytes
+    }
+
+    fn queues(&self) -> std::sync::MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn enqueue(&self, key: Key, birth: u64) {
+        let mut queues = self.queues();
+        queues.fresh.push_back((key, birth));
+        let length = queues.fresh.len() + queues.back.len() + queues.known.len();
+        if length > 2 * self.count.load(Relaxed) + 1024 {
+            let lives =
+                |(key, birth): &(Key, u64)| self.slots.get(key).is_some_and(|slot| slot.birth == *birth);
+            let Queues { fresh, back, known } = &mut *queues;
+            [fresh, back, known].into_iter().for_each(|queue| queue.retain(lives));
+        }
+        while self.is_full() && self.evict(&mut queues) {}
+    }
+
+    /// Takes one step: evicts a session or moves one to where it belongs. `false` if there is none.
+    fn evict(&self, queues: &mut Queues) -> bool {
+        let Queues { fresh, back, known } = queues;
+        let (from, (key, birth)) = match (fresh.pop_front(), &mut *back, &mut *known) {
+            (Some(first), ..) => (Worth::Anonymous, first),
+            (None, back, known) => match (back.pop_front(), known) {
+                (Some(first), _) => (Worth::Ended, first),
+                (None, known) => match known.pop_front() {
+                    Some(first) => (Worth::Known, first),
+                    None => return false,
+                },
+            },
+        };
+        let Entry::Occupied(slot) = self.slots.entry(key) else { return true };
+        if slot.get().birth != birth {
+            return true;
+        }
+        let seen = slot.get().seen.swap(false, Relaxed);
+        let stay = match (slot.get().worth, from) {
+            (Worth::Known, Worth::Anonymous | Worth::Ended) => Some(known),
+            (Worth::Ended, Worth::Anonymous) => Some(back),
+            (Worth::Known, Worth::Known) if seen => Some(known),
+            (_, _) if seen => Some(back),
+            _ => None,
+        };
+        match stay {
+            Some(queue) => queue.push_back((key, birth)),
+            None => {
+                self.freed(&slot.remove());
+                self.evictions.inc();
+            }
+        }
+        true
+    }
+}
+
+impl Engine for Memory {
+    async fn get(&self, key: &Key) -> Result<Option<Stored>, Error> {
+        Ok(self.slots.get(key).map(|slot| {
+            if !slot.seen.load(Relaxed) {
+                slot.seen.store(true, Relaxed);
+            }
+            Stored { value: slot.value.clone(), revision: slot.revision, until: slot.until }
+        }))
+    }
+
+    async fn add(&self, key: &Key, new: Stored, worth: Worth) -> Result<bool, Error> {
+        let birth = self.births.fetch_add(1, Relaxed);
+        match self.slots.entry(*key) {
+            Entry::Occupied(_) => return Ok(false),
+            Entry::Vacant(place) => {
+                self.bytes.fetch_add(new.value.len() + OVERHEAD, Relaxed);
+                self.count.fetch_add(1, Relaxed);
+                let Stored { value, revision, until } = new;
+                drop(place.insert(Slot {
+                    value,
+                    revision,
+                    until,
+                    worth,
+                    birth,
+                    seen: AtomicBool::new(false),
+                }));
+            }
+        }
+        self.enqueue(*key, birth);
+        Ok(true)
+    }
+
+    async fn replace(&self, key: &Key, seen: Revision, new: Stored, worth: Worth) -> Result<Swap, Error> {
+        match self.slots.get_mut(key) {
+            None => return Ok(Swap::Gone),
+            Some(slot) if slot.revision != seen => return Ok(Swap::Changed),
+            Some(mut slot) => {
+                self.bytes.fetch_add(new.value.len(), Relaxed);
+                self.bytes.fetch_sub(slot.value.len(), Relaxed);
+                (slot.value, slot.revision, slot.until, slot.worth) =
+                    (new.value, new.revision, new.until, worth);
+            }
+        }
+        if self.is_full() {
+            let mut queues = self.queues();
+            while self.is_full() && self.evict(&mut queues) {}
+        }
+        Ok(Swap::Done)
+    }
+
+    async fn touch(&self, key: &Key, seen: Revision, until: Timestamp) -> Result<Swap, Error> {
+        Ok(match self.slots.get_mut(key) {
+            None => Swap::Gone,
+            Some(slot) if slot.revision != seen => Swap::Changed,
+            Some(mut slot) => {
+                slot.until = until;
+                Swap::Done
+            }
+        })
+    }
+
+    async fn remove(&self, key: &Key, seen: Revision) -> Result<Swap, Error> {
+        Ok(match self.slots.entry(*key) {
+            Entry::Vacant(_) => Swap::Gone,
+            Entry::Occupied(slot) if slot.get().revision != seen => Swap::Changed,
+            Entry::Occupied(slot) => {
+                self.freed(&slot.remove());
+                Swap::Done
+            }
+        })
+    }
+
+    /// Looks at all of them: a pass over a million takes some tens of milliseconds, a shard at a time.
+    async fn clear_expired(&self, now: Timestamp, batch: usize) -> Result<Cleared, Error> {
+        let mut cleared = Cleared::default();
+        self.slots.retain(|_, slot| {
+            let stays = slot.until > now || cleared.removed >= batch;
+            if !stays {
+                cleared.removed += 1;
+                cleared.sessions += usize::from(native::is_session(&slot.value));
+                self.freed(slot);
+            }
+            stays
+        });
+        Ok(cleared)
+    }
+
+    async fn ping(&self) -> Result<(), Error> {
+        Ok(())
+    }
+}
