@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::time::Length;
+use crate::wire::forwarded::Forwarded;
 
 /// `[proxy]`: the sockets on both sides.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,18 +57,4 @@ impl Default for Config {
             drain_timeout: Length::secs(25),
         }
     }
-}
-
-/// Which headers tell the backend about the client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Forwarded {
-    /// `X-Forwarded-For`, `-Proto` and `-Host`, and `Forwarded`.
-    Both,
-    /// `X-Forwarded-For`, `-Proto` and `-Host`.
-    XForwarded,
-    /// `Forwarded` (RFC 7239).
-    Standard,
-    /// None.
-    Off,
 }

@@ -73,3 +73,46 @@ impl Found {
         }
     }
 }
+
+/// What a client showed under our cookie's names.
+#[derive(Clone, Debug, Default)]
+pub struct Shown {
+    first: Option<Token>,
+    others: Vec<Token>,
+    /// Any cookie of our name, be it malformed.
+    pub any: bool,
+    /// More than can be honest.
+    pub crowd: bool,
+    /// Values outside the grammar.
+    pub malformed: u32,
+    /// Tokens whose tag fails.
+    pub forged: u32,
+    /// Previous scopes whose cookie's name was shown, which the response is to remove.
+    pub stale: Vec<Scope>,
+}
+
+impl Shown {
+    /// Adds a token; equal ones count once.
+    pub fn add(&mut self, token: Token) {
+        match self.first {
+            None => self.first = Some(token),
+            Some(first) if first == token || self.others.contains(&token) => {}
+            Some(_) => self.others.push(token),
+        }
+    }
+
+    /// The tokens, in the order in which they were shown.
+    pub fn tokens(&self) -> impl Iterator<Item = &Token> {
+        self.first.iter().chain(&self.others)
+    }
+
+    /// How many different tokens were shown.
+    pub fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.others.len()
+    }
+
+    /// Was no token shown?
+    pub const fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+}

@@ -1,9 +1,17 @@
-//! The session cookie: taken out of requests, written into responses.
+//! The session cookie: taken out of requests, written into responses (RFC 6265bis).
 
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+use data_encoding::{BASE64, BASE64_NOPAD};
+use http::header::{COOKIE, Entry, HeaderMap, HeaderValue, SET_COOKIE};
 use serde::{Deserialize, Serialize};
 
 use crate::secret::Secret;
-use crate::time::Length;
+use crate::session::expiry::LONGEST_COOKIE;
+use crate::session::{Lifetime, Scope, Shown, Token};
+use crate::time::{Length, Timestamp};
 
 /// `[cookie]`: the session cookie.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -122,4 +130,298 @@ pub enum SameSite {
     /// No attribute.
     #[serde(rename = "")]
     Absent,
+}
+
+/// The least that a signing key must have.
+const KEY_BYTES: usize = 32;
+/// More cookies of our name than this are somebody tossing cookies.
+const CROWD: usize = 8;
+/// What the tag is computed over, before the token: a tag for this purpose is good for no other.
+const PURPOSE: &[u8] = b"coatroom token\0";
+
+/// Reads the keys of `cookie.keys` or of the lines of `cookie.keys_file`.
+///
+/// # Errors
+/// Says which key is no base64, or too short.
+pub fn keys(config: &Config) -> Result<Vec<Vec<u8>>, String> {
+    let lines = Secret::of(&Secret::default(), &config.keys_file)?;
+    if !config.keys.is_empty() && !config.keys_file.is_empty() {
+        return Err("is set both in place and as a file: remove one of them".to_owned());
+    }
+    let here = config.keys.iter().map(Secret::expose);
+    let there = lines.expose().lines();
+    let texts = here.chain(there).map(str::trim).filter(|text| !text.is_empty());
+    texts.enumerate().map(|(n, text)| key(text).map_err(|what| format!("key {}: {what}", n + 1))).collect()
+}
+
+fn key(text: &str) -> Result<Vec<u8>, String> {
+    let decoded = BASE64.decode(text.as_bytes()).or_else(|_| BASE64_NOPAD.decode(text.as_bytes()));
+    let bytes = decoded.map_err(|_| "it is not base64".to_owned())?;
+    if bytes.len() < KEY_BYTES {
+        return Err(format!(
+            "it has {} bytes; a key has at least {KEY_BYTES}: coatroom keys generate makes one",
+            bytes.len()
+        ));
+    }
+    Ok(bytes)
+}
+
+/// A name, domain and path that cookies are, or were, issued under.
+#[derive(Clone, Debug)]
+struct Issue {
+    name: String,
+    scope: Scope,
+    /// `; Domain=…; Path=…`
+    place: String,
+}
+
+impl Issue {
+    fn new(name: &str, domain: &str, path: &str) -> Self {
+        let domain = domain.strip_prefix('.').unwrap_or(domain);
+        let mut place = String::new();
+        if !domain.is_empty() {
+            place = format!("; Domain={domain}");
+        }
+        if !path.is_empty() {
+            place.push_str("; Path=");
+            place.push_str(path);
+        }
+        Self { name: name.to_owned(), scope: Scope::of(name, domain, path), place }
+    }
+}
+
+/// Takes tokens out of cookies and puts them in.
+#[derive(Debug)]
+pub struct Jar {
+    current: Issue,
+    previous: Vec<Issue>,
+    keys: Vec<hmac::Key>,
+    secure: Secure,
+    /// `; HttpOnly; SameSite=…; Partitioned`
+    suffix: String,
+    forward: bool,
+}
+
+impl Jar {
+    /// Makes a jar of the settings.
+    ///
+    /// # Errors
+    /// Says what is wrong with the signing keys.
+    pub fn new(config: &Config) -> Result<Self, String> {
+        let mut suffix = String::new();
+        if config.http_only {
+            suffix.push_str("; HttpOnly");
+        }
+        suffix.push_str(match config.same_site {
+            SameSite::Lax => "; SameSite=Lax",
+            SameSite::Strict => "; SameSite=Strict",
+            SameSite::None => "; SameSite=None",
+            SameSite::Absent => "",
+        });
+        if config.partitioned {
+            suffix.push_str("; Partitioned");
+        }
+        let keys = keys(config)?.iter().map(|key| hmac::Key::new(hmac::HMAC_SHA256, key)).collect();
+        Ok(Self {
+            current: Issue::new(&config.name, &config.domain, &config.path),
+            previous: config
+                .previous
+                .iter()
+                .map(|old| Issue::new(&old.name, &old.domain, &old.path))
+                .collect(),
+            keys,
+            secure: config.secure,
+            suffix,
+            forward: config.forward,
+        })
+    }
+
+    /// The scope that cookies are issued under now.
+    pub const fn scope(&self) -> Scope {
+        self.current.scope
+    }
+
+    /// The scopes that count where none of today's does.
+    pub fn previous(&self) -> Vec<Scope> {
+        self.previous.iter().map(|issue| issue.scope).collect()
+    }
+
+    /// Finds the tokens that a request shows, and hides them from the backend.
+    ///
+    /// Our pair and one adjacent `; ` go; the rest passes byte for byte; a line without a pair is dropped.
+    pub fn take(&self, headers: &mut HeaderMap) -> Shown {
+        let mut shown = Shown::default();
+        let Entry::Occupied(lines) = headers.entry(COOKIE) else { return shown };
+        let mut kept: Vec<HeaderValue> = Vec::new();
+        let mut changed = false;
+        for line in lines.iter() {
+            match self.scan(line.as_bytes(), &mut shown) {
+                None => kept.push(line.clone()),
+                Some(rest) => {
+                    changed = true;
+                    kept.extend((!rest.is_empty()).then(|| HeaderValue::from_bytes(&rest).ok()).flatten());
+                }
+            }
+        }
+        if changed && !self.forward {
+            replace(lines, kept);
+        }
+        shown.crowd = shown.len() > CROWD;
+        shown
+    }
+
+    /// Notes our pairs of one line; `Some` is the line without them, `None` a line that has none.
+    fn scan(&self, line: &[u8], shown: &mut Shown) -> Option<Vec<u8>> {
+        let ours = |pair: &[u8]| self.value(pair).is_some();
+        if !line.split(|byte| *byte == b';').any(ours) {
+            return None;
+        }
+        let mut rest: Vec<u8> = Vec::with_capacity(line.len());
+        let mut first = true;
+        for pair in line.split(|byte| *byte == b';') {
+            if let Some((issue, value)) = self.value(pair) {
+                self.note(issue, value, shown);
+                continue;
+            }
+            if first {
+                // What stood before it went, and with it the one space behind the semicolon.
+                let after_ours = pair.as_ptr() != line.as_ptr();
+                rest.extend_from_slice(if after_ours {
+                    pair.strip_prefix(b" ").unwrap_or(pair)
+                } else {
+                    pair
+                });
+            } else {
+                rest.push(b';');
+                rest.extend_from_slice(pair);
+            }
+            first = false;
+        }
+        Some(rest)
+    }
+
+    /// The value of a pair that has our name, or a name of before: no trimming but SP and HTAB, with case.
+    fn value<'a>(&self, pair: &'a [u8]) -> Option<(&Issue, &'a [u8])> {
+        let at = memchr::memchr(b'=', pair)?;
+        let (name, value) = (trim(&pair[..at]), trim(&pair[at + 1..]));
+        std::iter::once(&self.current)
+            .chain(&self.previous)
+            .find(|issue| issue.name.as_bytes() == name)
+            .map(|issue| (issue, value))
+    }
+
+    fn note(&self, issue: &Issue, value: &[u8], shown: &mut Shown) {
+        shown.any = true;
+        for old in self.previous.iter().filter(|old| old.name == issue.name && old.name != self.current.name)
+        {
+            if !shown.stale.contains(&old.scope) {
+                shown.stale.push(old.scope);
+            }
+        }
+        match Token::parse(value) {
+            // Enough to call it a crowd; a long line must not cost a signature a cookie.
+            _ if shown.len() > CROWD => {}
+            None => shown.malformed += 1,
+            Some((token, tag)) if self.verifies(&token, tag.as_ref().map(|tag| &tag[..])) => shown.add(token),
+            Some(_) => shown.forged += 1,
+        }
+    }
+
+    fn verifies(&self, token: &Token, tag: Option<&[u8]>) -> bool {
+        let signed = [PURPOSE, token.expose().as_bytes()].concat();
+        let by = |tag: &[u8]| self.keys.iter().any(|key| hmac::verify(key, &signed, tag).is_ok());
+        self.keys.is_empty() || tag.is_some_and(by)
+    }
+
+    fn tag(&self, token: &Token) -> Option<[u8; 32]> {
+        let signed = [PURPOSE, token.expose().as_bytes()].concat();
+        self.keys.first().and_then(|key| hmac::sign(key, &signed).as_ref().try_into().ok())
+    }
+
+    /// Removes every `Set-Cookie` of a backend that a browser would send back as something we read as ours.
+    pub fn guard(&self, headers: &mut HeaderMap) -> usize {
+        let Entry::Occupied(lines) = headers.entry(SET_COOKIE) else { return 0 };
+        let is_kept = |line: &&HeaderValue| !self.is_tossed(line.as_bytes());
+        let kept: Vec<HeaderValue> = lines.iter().filter(is_kept).cloned().collect();
+        let dropped = lines.iter().count() - kept.len();
+        if dropped > 0 {
+            replace(lines, kept);
+        }
+        dropped
+    }
+
+    fn is_tossed(&self, line: &[u8]) -> bool {
+        let pair = line.split(|byte| *byte == b';').next().unwrap_or(line);
+        let (name, value) = match memchr::memchr(b'=', pair) {
+            Some(at) => (trim(&pair[..at]), trim(&pair[at + 1..])),
+            None => (&b""[..], trim(pair)),
+        };
+        // A browser sends a cookie without a name as its bare value.
+        if name.is_empty() { self.value(value).is_some() } else { self.value(pair).is_some() }
+    }
+
+    /// The `Set-Cookie` that gives a token to the browser. `tls`: the client came over TLS.
+    pub fn set(&self, token: &Token, lifetime: Lifetime, tls: bool, now: Timestamp) -> HeaderValue {
+        let tag = self.tag(token);
+        let mut line =
+            format!("{}={}{}", self.current.name, token.with_tag(tag.as_ref()), self.current.place);
+        if let Lifetime::Until(until) = lifetime {
+            let age = Duration::from_secs(until.since(now).as_secs()).min(LONGEST_COOKIE);
+            let written = write!(line, "; Max-Age={}; Expires={}", age.as_secs(), now.plus(age).http_date());
+            written.expect("writing into memory succeeds");
+        }
+        self.finish(line, tls)
+    }
+
+    /// The `Set-Cookie` that makes the browser forget today's cookie.
+    pub fn remove(&self, tls: bool) -> HeaderValue {
+        self.forget(&self.current, tls)
+    }
+
+    /// The `Set-Cookie` lines that make the browser forget cookies of previous scopes.
+    pub fn remove_previous<'a>(
+        &'a self,
+        scopes: &'a [Scope],
+        tls: bool,
+    ) -> impl Iterator<Item = HeaderValue> + 'a {
+        self.previous
+            .iter()
+            .filter(|issue| scopes.contains(&issue.scope))
+            .map(move |issue| self.forget(issue, tls))
+    }
+
+    fn forget(&self, issue: &Issue, tls: bool) -> HeaderValue {
+        let line =
+            format!("{}={}; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT", issue.name, issue.place);
+        self.finish(line, tls)
+    }
+
+    fn finish(&self, mut line: String, tls: bool) -> HeaderValue {
+        if self.secure == Secure::Always || (self.secure == Secure::Auto && tls) {
+            line.push_str("; Secure");
+        }
+        line.push_str(&self.suffix);
+        let mut value = HeaderValue::try_from(line).expect("the settings were checked, and base32 is ASCII");
+        value.set_sensitive(true);
+        value
+    }
+}
+
+/// Puts other lines in place of those that are there.
+fn replace(mut lines: http::header::OccupiedEntry<'_, HeaderValue>, kept: Vec<HeaderValue>) {
+    let mut kept = kept.into_iter();
+    match kept.next() {
+        None => drop(lines.remove()),
+        Some(first) => {
+            lines.insert(first);
+            kept.for_each(|line| lines.append(line));
+        }
+    }
+}
+
+fn trim(bytes: &[u8]) -> &[u8] {
+    let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let from = bytes.iter().position(|byte| !blank(byte)).unwrap_or(bytes.len());
+    let to = bytes.iter().rposition(|byte| !blank(byte)).map_or(from, |at| at + 1);
+    &bytes[from..to]
 }

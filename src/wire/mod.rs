@@ -1,6 +1,12 @@
 //! What travels in headers and cookies: vocabulary only, no sockets and no store.
 
+pub mod caching;
 pub mod cookie;
+pub mod forwarded;
+mod json;
+pub mod names;
+pub mod request;
+pub mod response;
 
 use serde::{Deserialize, Serialize};
 
