@@ -1,5 +1,6 @@
 //! What is told about the program: logs, metrics, health. No secrets, and no API.
 
+mod escape;
 pub mod logging;
 
 use std::net::SocketAddr;
