@@ -1,6 +1,7 @@
 //! What is told about the program: logs, metrics, health. No secrets, and no API.
 
 mod escape;
+pub mod health;
 pub mod logging;
 
 use std::net::SocketAddr;
