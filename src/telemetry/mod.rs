@@ -1,8 +1,12 @@
 //! What is told about the program: logs, metrics, health. No secrets, and no API.
 
+mod book;
 mod escape;
 pub mod health;
+mod label;
 pub mod logging;
+pub mod metrics;
+mod requests;
 
 use std::net::SocketAddr;
 
