@@ -1,4 +1,6 @@
 //! Coatroom.
+pub mod drain;
+pub mod manager;
 pub mod proxy;
 pub mod secret;
 pub mod session;

@@ -133,6 +133,12 @@ impl Plan {
         matches!((&self.old, &self.new), (Old::Keep, None))
     }
 
+    /// May this be dropped while the store is ill and `store.on_error` is `anonymous`? Not what ends a session or
+    /// changes its key.
+    pub const fn may_be_lost(&self) -> bool {
+        matches!(self.row, Row::Save | Row::Rescope | Row::Create | Row::EndedCreate | Row::Touch)
+    }
+
     const fn nothing(row: Row, cookie: Cookie) -> Self {
         Self { row, old: Old::Keep, new: None, cookie }
     }
