@@ -1,4 +1,6 @@
 //! Coatroom.
+pub mod app;
+pub mod config;
 pub mod drain;
 pub mod manager;
 pub mod proxy;

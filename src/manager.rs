@@ -7,7 +7,8 @@ use tokio::time::timeout;
 use tracing::{debug, error, info, warn};
 
 use crate::session::{
-    Asked, Changes, Cookie, Cycle, Denied, Found, Lifetime, Live, Mode, Policy, Row, Scope, Shown, Token, plan,
+    Asked, Changes, Cookie, Cycle, Denied, Found, Lifetime, Live, Mode, Policy, Row, Scope, Shown, Token,
+    plan,
 };
 use crate::store::{self, Failed, Kind, OnError, Outcome, Store};
 use crate::telemetry::logging::Limited;
@@ -47,6 +48,13 @@ pub struct Told {
     pub cookie: Tell,
     /// Previous scopes whose cookies are to be removed besides.
     pub stale: Vec<Scope>,
+}
+
+impl Told {
+    /// What a client is told whose response's directives were refused and let through.
+    pub const fn refused() -> Self {
+        Self { row: Some(Row::Refused), cookie: Tell::Leave, stale: Vec::new() }
+    }
 }
 
 /// What the client is to be told by cookie.
@@ -135,7 +143,8 @@ impl Manager {
             let found = self.ask(token, now).await?;
             let rank = match &found {
                 Found::Live(live) if live.record.scope == self.policy.scope => 0,
-                Found::Live(live) => match self.previous.iter().position(|scope| *scope == live.record.scope) {
+                Found::Live(live) => match self.previous.iter().position(|scope| *scope == live.record.scope)
+                {
                     Some(at) => {
                         if !session.stale.contains(&live.record.scope) {
                             session.stale.push(live.record.scope);
@@ -165,7 +174,8 @@ impl Manager {
     async fn ask(&self, token: &Token, now: Timestamp) -> Result<Found, store::Error> {
         let watch = Stopwatch::start();
         let late = |_| store::Error::new(Kind::Timeout, "the store did not answer within store.timeout");
-        let found = timeout(self.timeout, self.store.load(token, now)).await.map_err(late).and_then(|found| found);
+        let found =
+            timeout(self.timeout, self.store.load(token, now)).await.map_err(late).and_then(|found| found);
         self.metrics.operation(Operation::Load, watch.elapsed());
         found.inspect_err(|error| self.ill(Operation::Load, error))
     }
@@ -247,6 +257,7 @@ impl Manager {
             | Row::Touch
             | Row::NothingToKeep
             | Row::Nothing
+            | Row::Refused
             | Row::Unavailable => {}
         }
     }

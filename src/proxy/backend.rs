@@ -161,7 +161,12 @@ impl Backend {
     ///
     /// # Errors
     /// [`Kind::Backend`], or [`Kind::Body`] where the client broke its request off.
-    pub async fn forward(&self, request: Request<Incoming>, alarm: &Alarm, alone: bool) -> Result<Response<Body>, Error> {
+    pub async fn forward(
+        &self,
+        request: Request<Incoming>,
+        alarm: &Alarm,
+        alone: bool,
+    ) -> Result<Response<Body>, Error> {
         let progress = Progress::new(alarm.clone(), self.head_timeout);
         let mut request = request.map(|body| Upload::new(body, self.customs.clone(), progress.clone()));
         loop {

@@ -102,7 +102,11 @@ pub struct Body(Source);
 enum Source {
     /// Made by us, in one piece.
     Made(Option<Bytes>),
-    Backend { inner: Incoming, customs: Customs, lease: Option<Lease> },
+    Backend {
+        inner: Incoming,
+        customs: Customs,
+        lease: Option<Lease>,
+    },
 }
 
 impl Body {

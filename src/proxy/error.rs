@@ -93,7 +93,9 @@ impl Error {
     pub const fn problem(&self) -> (StatusCode, &'static str, &'static str) {
         match &self.kind {
             Kind::BadRequest => (StatusCode::BAD_REQUEST, "bad-request", "The request is ambiguous"),
-            Kind::Method => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The method is not allowed here"),
+            Kind::Method => {
+                (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The method is not allowed here")
+            }
             Kind::Expectation => {
                 (StatusCode::EXPECTATION_FAILED, "expectation-failed", "The expectation can't be met")
             }
@@ -105,7 +107,9 @@ impl Error {
             Kind::Backend(BackendError::ConnectTimeout | BackendError::HeadTimeout) => {
                 (StatusCode::GATEWAY_TIMEOUT, "backend-timeout", "The application did not answer in time")
             }
-            Kind::Backend(_) => (StatusCode::BAD_GATEWAY, "backend-failed", "The application can't be reached"),
+            Kind::Backend(_) => {
+                (StatusCode::BAD_GATEWAY, "backend-failed", "The application can't be reached")
+            }
             Kind::DirectiveRefused(_) => (
                 StatusCode::BAD_GATEWAY,
                 "directive-refused",

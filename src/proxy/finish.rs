@@ -60,7 +60,9 @@ impl<F: Future + Send + 'static> Drop for Finish<F> {
         if std::thread::panicking() {
             return;
         }
-        if let (Some(work), true, Ok(worker)) = (self.work.take(), self.begun.0.load(Relaxed), Handle::try_current()) {
+        if let (Some(work), true, Ok(worker)) =
+            (self.work.take(), self.begun.0.load(Relaxed), Handle::try_current())
+        {
             let guard = self.guard.take();
             worker.spawn(async move {
                 drop(work.await);

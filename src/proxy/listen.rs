@@ -70,7 +70,9 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
         socket.listen(BACKLOG)?;
         Ok(std::net::TcpListener::from(socket))
     };
-    open().map_err(|error: io::Error| io::Error::new(error.kind(), format!("can't listen on {address}: {error}")))
+    open().map_err(|error: io::Error| {
+        io::Error::new(error.kind(), format!("can't listen on {address}: {error}"))
+    })
 }
 
 /// Serves a listener until it is drained.
@@ -104,7 +106,11 @@ pub async fn work(listener: std::net::TcpListener, parts: Parts) -> io::Result<(
     http.timer(wheel.clone()).header_read_timeout(parts.config.client_timeout.0);
     let worker = Worker { proxy, wheel, http, metrics, access: parts.access, ids: Arc::new(Ids::new()) };
     worker.accept(&listener, &parts.drain).await;
-    parts.drain.drained().await;
+    let cut = parts.drain.cut();
+    tokio::select! {
+        () = parts.drain.drained() => {}
+        () = cut.cancelled() => tokio::time::sleep(REST).await,
+    }
     turner.abort();
     keeping.abort();
     Ok(())
@@ -134,7 +140,9 @@ impl Worker {
             }
         }
         // Closing a listener resets what is queued in it: whoever is in the queue is served.
-        while let Poll::Ready(Ok((stream, peer))) = listener.poll_accept(&mut Context::from_waker(std::task::Waker::noop())) {
+        while let Poll::Ready(Ok((stream, peer))) =
+            listener.poll_accept(&mut Context::from_waker(std::task::Waker::noop()))
+        {
             self.welcome(stream, peer, drain);
         }
     }
@@ -239,8 +247,13 @@ impl Service<Request<Incoming>> for Visitor {
 impl Visitor {
     /// The request's ID: a trusted peer's where it sent one that can be an ID, else ours.
     fn id(&self, request: &Request<Incoming>) -> HeaderValue {
-        let theirs = request.headers().get(reply::X_REQUEST_ID).filter(|_| self.proxy.rules.origin.trusts(self.peer.ip()));
-        let fits = |id: &&HeaderValue| (1..=128).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic);
+        let theirs = request
+            .headers()
+            .get(reply::X_REQUEST_ID)
+            .filter(|_| self.proxy.rules.origin.trusts(self.peer.ip()));
+        let fits = |id: &&HeaderValue| {
+            (1..=128).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
+        };
         theirs.filter(fits).cloned().unwrap_or_else(|| self.ids.next())
     }
 }
@@ -254,7 +267,11 @@ struct Exchange {
 }
 
 impl Exchange {
-    async fn run(self, request: Request<Incoming>, begun: Begun) -> Result<Response<Body>, std::convert::Infallible> {
+    async fn run(
+        self,
+        request: Request<Incoming>,
+        begun: Begun,
+    ) -> Result<Response<Body>, std::convert::Infallible> {
         let (watch, waited, in_flight) = (Stopwatch::start(), Waited::default(), self.metrics.in_flight());
         let method = request.method().clone();
         let path = self.access.then(|| request.uri().path().to_owned());

@@ -106,6 +106,8 @@ pub struct Rules {
     pub reader: Reader,
     /// Tells backends about clients.
     pub origin: Origin,
+    /// `headers.prefix`, for messages.
+    pub prefix: String,
     /// `headers.on_refused`.
     pub on_refused: OnRefused,
     /// `headers.explain`.
@@ -175,7 +177,8 @@ impl Proxy {
         self.metrics.stripped(Side::Client, stripped as u64);
         let shown = rules.jar.take(request.headers_mut());
         let hop = self.readdress(&mut request, caller, tls);
-        let session = self.manager.load(mode, shown, now).await.map_err(ill)?;
+        let session =
+            self.manager.load(mode, shown, now).await.map_err(|problem| self.failed(problem.into()))?;
         self.inject(&mut request, &session, &nonce, now)?;
         let client = hop.upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
 
@@ -187,8 +190,12 @@ impl Proxy {
 
         let now = self.clock.now();
         let changes = self.take(&mut response, &session, &nonce, now)?;
-        let told = self.manager.commit(session, changes, response.status().is_server_error(), now).await;
-        self.tell(response.headers_mut(), told.map_err(failed)?, tls, now);
+        let server_error = response.status().is_server_error();
+        let told = match self.manager.commit(session, changes, server_error, now).await {
+            Ok(told) => told,
+            Err(why) => self.refuse(self.failed(why), server_error).map(|_| Told::refused())?,
+        };
+        self.tell(response.headers_mut(), told, tls, now);
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             self.join(client, &mut response)?;
         } else {
@@ -277,15 +284,34 @@ impl Proxy {
         self.metrics.stripped(Side::Backend, taken.stripped as u64);
         taken.changes.or_else(|refusal| {
             self.metrics.refused(refusal.reason.label());
-            self.refuse(failed(Failed::Denied(Denied::Refused(refusal))), server_error)
+            self.refuse(self.failed(Denied::Refused(refusal).into()), server_error)
         })
     }
 
     /// A refused directive takes its response with it, unless the backend failed anyway or the settings are lenient.
     fn refuse(&self, error: Error, server_error: bool) -> Result<Changes, Error> {
-        warn!("{error}");
-        let lenient = server_error || self.rules.on_refused == OnRefused::Ignore;
-        if lenient { Ok(Changes::default()) } else { Err(error) }
+        let refused = matches!(error.kind, Kind::DirectiveRefused(_));
+        if !refused || !(server_error || self.rules.on_refused == OnRefused::Ignore) {
+            return Err(error);
+        }
+        warn!("nothing was applied: {error}");
+        Ok(Changes::default())
+    }
+
+    fn failed(&self, why: Failed) -> Error {
+        match why {
+            Failed::Denied(Denied::Refused(refusal)) => {
+                let detail = format!("{}{refusal}", self.rules.prefix);
+                Error::new(Kind::DirectiveRefused(refusal)).saying(detail)
+            }
+            Failed::Denied(Denied::Conflict) => Error::new(Kind::VersionConflict),
+            Failed::Denied(Denied::Gone) => Error::new(Kind::SessionGone),
+            Failed::Denied(Denied::Unavailable) => Error::new(Kind::StoreUnavailable),
+            Failed::Store(problem) if problem.kind == store::Kind::OutcomeUnknown => {
+                Error::new(Kind::OutcomeUnknown).because(problem)
+            }
+            Failed::Store(problem) => Error::new(Kind::StoreUnavailable).because(problem),
+        }
     }
 
     /// Tells the client what became of its session.
@@ -321,7 +347,11 @@ impl Proxy {
     }
 
     /// Joins client and backend after the backend's 101.
-    fn join(&self, client: Option<hyper::upgrade::OnUpgrade>, response: &mut Response<Body>) -> Result<(), Error> {
+    fn join(
+        &self,
+        client: Option<hyper::upgrade::OnUpgrade>,
+        response: &mut Response<Body>,
+    ) -> Result<(), Error> {
         let unasked = || Error::new(Kind::Backend(crate::telemetry::metrics::BackendError::Protocol));
         let client = client.ok_or_else(unasked)?;
         let backend = hyper::upgrade::on(&mut *response);
@@ -363,24 +393,4 @@ fn nonce() -> HeaderValue {
         Err(_) => String::new(),
     };
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
-}
-
-fn ill(problem: store::Error) -> Error {
-    failed(Failed::Store(problem))
-}
-
-fn failed(failed: Failed) -> Error {
-    match failed {
-        Failed::Denied(Denied::Refused(refusal)) => {
-            let detail = refusal.to_string();
-            Error::new(Kind::DirectiveRefused(refusal)).saying(detail)
-        }
-        Failed::Denied(Denied::Conflict) => Error::new(Kind::VersionConflict),
-        Failed::Denied(Denied::Gone) => Error::new(Kind::SessionGone),
-        Failed::Denied(Denied::Unavailable) => Error::new(Kind::StoreUnavailable),
-        Failed::Store(problem) if problem.kind == store::Kind::OutcomeUnknown => {
-            Error::new(Kind::OutcomeUnknown).because(problem)
-        }
-        Failed::Store(problem) => Error::new(Kind::StoreUnavailable).because(problem),
-    }
 }

@@ -12,7 +12,13 @@ use crate::drain::Guard;
 use crate::telemetry::metrics::Metrics;
 
 /// Joins both sides once each has changed its protocol. Ends when either does, or with `stop`.
-pub fn tunnel(client: OnUpgrade, backend: OnUpgrade, metrics: &Arc<Metrics>, guard: Guard, stop: CancellationToken) {
+pub fn tunnel(
+    client: OnUpgrade,
+    backend: OnUpgrade,
+    metrics: &Arc<Metrics>,
+    guard: Guard,
+    stop: CancellationToken,
+) {
     let raised = metrics.tunnel();
     tokio::spawn(async move {
         let joined = async {

@@ -59,6 +59,8 @@ pub enum Row {
     Nothing,
     /// the store could not say.
     Unavailable,
+    /// no row: the directives were refused, and `headers.on_refused` let the response through.
+    Refused,
 }
 
 impl Row {
@@ -84,6 +86,7 @@ impl Row {
             Self::Touch => "touch",
             Self::Nothing => "nothing",
             Self::Unavailable => "unavailable",
+            Self::Refused => "refused",
         }
     }
 }

@@ -1,0 +1,3 @@
+//! Journeys of requests through a sidecar to a backend and back.
+
+mod contract;
