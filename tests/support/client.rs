@@ -99,7 +99,8 @@ pub fn read_body(
     if of("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked")) {
         loop {
             let size = read_line(stream);
-            let size = usize::from_str_radix(size.split(';').next().unwrap_or_default(), 16).expect("a chunk");
+            let size =
+                usize::from_str_radix(size.split(';').next().unwrap_or_default(), 16).expect("a chunk");
             let mut chunk = vec![0; size];
             stream.read_exact(&mut chunk).expect("a whole chunk");
             body.extend(chunk);

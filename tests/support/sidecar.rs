@@ -59,7 +59,10 @@ impl Sidecar {
 
     /// The telemetry listener's answer for a path.
     pub fn telemetry(&self, path: &str) -> client::Reply {
-        client::send(self.app().telemetry(), format!("GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n"))
+        client::send(
+            self.app().telemetry(),
+            format!("GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n"),
+        )
     }
 
     /// The value of a metric as `/metrics` has it, 0 where it isn't there: `name{label="value"}`.
