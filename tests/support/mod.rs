@@ -4,8 +4,10 @@
 
 pub mod backend;
 pub mod client;
+pub mod process;
 pub mod sidecar;
 
 pub use backend::{Answer, Backend, Seen};
 pub use client::{Browser, Reply, send};
+pub use process::Program;
 pub use sidecar::Sidecar;
