@@ -1,0 +1,3 @@
+//! The command line: what the program can be asked to do.
+
+pub mod demo;
