@@ -32,6 +32,7 @@
 //! - **No saved change that was not saved**: the store has acknowledged before the client gets the first byte.
 
 pub mod app;
+pub mod cli;
 pub mod config;
 pub mod drain;
 pub mod manager;

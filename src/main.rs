@@ -17,5 +17,9 @@ fn main() {
     }
     config.headers.explain = std::env::var("EXPLAIN").is_ok();
     let _ = coatroom::telemetry::logging::init(&config.log);
+    if args.get(1).is_some_and(|a| a == "demo") {
+        coatroom::cli::demo::run().unwrap();
+        return;
+    }
     coatroom::app::run(&config).unwrap();
 }

@@ -17,7 +17,8 @@ fn a_python_application_has_sessions() {
 fn story(application: &Program) {
     let sidecar = Program::sidecar(application.address, &[]);
     let mut visitor = sidecar.browser();
-    let first_line = |browser: &mut Browser| browser.get("/").text().lines().next().unwrap_or_default().to_owned();
+    let first_line =
+        |browser: &mut Browser| browser.get("/").text().lines().next().unwrap_or_default().to_owned();
 
     assert_eq!(first_line(&mut visitor), "user=- visits=0 cart=[]");
     assert_eq!(visitor.token(), None, "nobody who only looks gets a cookie");
@@ -56,12 +57,15 @@ fn story(application: &Program) {
 
 /// Whatever a client sends, the application sees our headers, or none of that name.
 fn no_spelling_arrives(visitor: &mut Browser) {
-    let names = ["X-Session-Data", "X-Session-State", "X-Session-Id", "X-Session-Key-User", "X-Session-Anything"];
+    let names =
+        ["X-Session-Data", "X-Session-State", "X-Session-Id", "X-Session-Key-User", "X-Session-Anything"];
     let mut spoofed: Vec<(String, &str)> = Vec::new();
     for name in names {
         for joint in ['-', '_', '.', '~', '!', '\'', '*', '+', '`', '|', '^', '#', '$', '%', '&'] {
             let joined = name.replace('-', &joint.to_string());
-            spoofed.extend([joined.clone(), joined.to_uppercase(), joined.to_lowercase()].map(|name| (name, "evil")));
+            spoofed.extend(
+                [joined.clone(), joined.to_uppercase(), joined.to_lowercase()].map(|name| (name, "evil")),
+            );
             spoofed.push((name.replacen('-', &joint.to_string(), 1), "evil"));
         }
     }
