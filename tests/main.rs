@@ -8,4 +8,5 @@
 )]
 
 mod journey;
+mod security;
 mod support;

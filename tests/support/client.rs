@@ -169,6 +169,19 @@ impl Browser {
         self.request("POST", path, &[("Content-Type", "application/x-www-form-urlencoded")], form)
     }
 
+    /// `GET /`, to which the backend answers with these headers.
+    pub fn ask(&mut self, wanted: &[(&str, &str)]) -> Reply {
+        self.ask_at("/", wanted)
+    }
+
+    /// `GET path`, to which the backend answers with these headers.
+    pub fn ask_at(&mut self, path: &str, wanted: &[(&str, &str)]) -> Reply {
+        let wanted: Vec<(String, &str)> =
+            wanted.iter().map(|(name, value)| (format!("Want-{name}"), *value)).collect();
+        let headers: Vec<(&str, &str)> = wanted.iter().map(|(name, value)| (&**name, *value)).collect();
+        self.request("GET", path, &headers, "")
+    }
+
     /// Any request; its cookies go along, and those of the response are kept.
     pub fn request(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
         let mut text = format!("{method} {path} HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n");
