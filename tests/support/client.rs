@@ -79,11 +79,11 @@ pub fn read_head(stream: &mut impl Read) -> Option<(String, Vec<(String, String)
         }
     }
     let text = String::from_utf8_lossy(&head).into_owned();
-    let mut lines = text.trim_end().split("\r\n");
+    let mut lines = text.trim_end_matches("\r\n").split("\r\n");
     let first = lines.next().unwrap_or_default().to_owned();
     let headers = lines.map(|line| {
         let (name, value) = line.split_once(':').expect("a header");
-        (name.to_ascii_lowercase(), value.trim().to_owned())
+        (name.to_ascii_lowercase(), value.trim_matches([' ', '\t']).to_owned())
     });
     Some((first, headers.collect()))
 }
@@ -113,7 +113,7 @@ pub fn read_body(
         loop {
             let line = read_line(stream);
             let Some((name, value)) = line.split_once(':') else { break };
-            trailers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+            trailers.push((name.to_ascii_lowercase(), value.trim_matches([' ', '\t']).to_owned()));
         }
         return (body, trailers);
     }
@@ -204,7 +204,7 @@ impl Browser {
     pub fn keep(&mut self, reply: &Reply) {
         for line in reply.all("set-cookie") {
             let pair = line.split(';').next().unwrap_or_default();
-            let (name, value) = pair.split_once('=').expect("a cookie");
+            let Some((name, value)) = pair.split_once('=') else { continue };
             if line.contains("Max-Age=0") {
                 self.jar.remove(name);
             } else {
