@@ -259,7 +259,7 @@ impl Jar {
                 None => kept.push(line.clone()),
                 Some(rest) => {
                     changed = true;
-                    kept.extend((!rest.is_empty()).then(|| HeaderValue::from_bytes(&rest).ok()).flatten());
+                    kept.extend((!trim(&rest).is_empty()).then(|| HeaderValue::from_bytes(&rest).ok()).flatten());
                 }
             }
         }

@@ -162,7 +162,7 @@ fn whatever_stands_around_our_pairs_passes_byte_for_byte() {
     let stream = Mutex::new(connect(sidecar.address()));
     let line = proptest::collection::vec(pair(), 1..7).prop_map(|pairs| pairs.join(&b';'));
     let lines = proptest::collection::vec(line, 1..4);
-    let mut runner = TestRunner::new(Config { cases: 400, failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(Config { cases: 600, failure_persistence: None, ..Config::default() });
     runner
         .run(&lines, |lines| {
             send(&mut stream.lock().expect("no panic while held"), &lines);
