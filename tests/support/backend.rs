@@ -89,6 +89,15 @@ impl Backend {
         Self::new(|seen| obey(&seen))
     }
 
+    /// A backend that answers with the lines of the request's body as its headers, in their order.
+    pub fn mirror() -> Self {
+        Self::new(|seen| {
+            let text = String::from_utf8(seen.body).expect("text");
+            let lines = text.lines().map(|line| line.split_once(": ").expect("a header"));
+            Answer::with(&lines.collect::<Vec<_>>())
+        })
+    }
+
     /// An obedient backend that keeps requests for `/slow…` behind a gate.
     pub fn slow() -> (Self, Gate) {
         let (gate, door) = super::gate::gate();

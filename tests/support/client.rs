@@ -182,6 +182,12 @@ impl Browser {
         self.request("GET", path, &headers, "")
     }
 
+    /// `POST /` to a mirror, which answers with these headers, in this order.
+    pub fn mirror(&mut self, wanted: &[(&str, &str)]) -> Reply {
+        let lines: String = wanted.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
+        self.request("POST", "/", &[], &lines)
+    }
+
     /// Any request; its cookies go along, and those of the response are kept.
     pub fn request(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
         let mut text = format!("{method} {path} HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n");

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use coatroom::app::App;
+use coatroom::app::{self, App};
 use coatroom::config::Config;
 use coatroom::time::{Clock, Stopwatch, Timestamp};
 
@@ -32,6 +32,15 @@ impl Sidecar {
 
     /// Starts one before the backend at a URL.
     pub fn at(backend: &str, change: impl FnOnce(&mut Config)) -> Self {
+        Self::start(backend, change).expect("the sidecar starts")
+    }
+
+    /// Why no sidecar starts with these settings.
+    pub fn refusal(change: impl FnOnce(&mut Config)) -> String {
+        Self::start("http://127.0.0.1:9", change).err().expect("it must not start").to_string()
+    }
+
+    fn start(backend: &str, change: impl FnOnce(&mut Config)) -> Result<Self, app::Error> {
         super::canary::listen();
         let mut config = Config::default();
         config.proxy.listen = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -41,8 +50,8 @@ impl Sidecar {
         config.headers.explain = true;
         change(&mut config);
         let clock = Clock::stopped_at(NOW);
-        let app = App::start(&config, clock.clone()).expect("the sidecar starts");
-        Self { app: Some(app), clock }
+        let app = App::start(&config, clock.clone())?;
+        Ok(Self { app: Some(app), clock })
     }
 
     fn app(&self) -> &App {
