@@ -137,6 +137,10 @@ impl<'de> Visitor<'de> for Any {
                 let digits: String = entries.next_value()?;
                 return digits.parse::<Number>().map(Value::Number).map_err(de::Error::custom);
             }
+            if key == NUMBER {
+                // Stored, it could become the first key, and then nobody could read the session any more.
+                return Err(de::Error::custom("a key that serde_json keeps for itself"));
+            }
             let Strict(value) = entries.next_value()?;
             if map.insert(key, value).is_some() {
                 return Err(de::Error::custom(DUPLICATE));
@@ -169,7 +173,14 @@ mod tests {
         let number = "12345678901234567890123456789.10";
         assert_eq!(read(number).unwrap(), number);
         assert_eq!(read(r#"{"$serde_json::private::Number":"7"}"#).unwrap(), "7");
-        assert_eq!(read(r#"{"$serde_json::private::Number":"7}"}"#), Err(Reason::Malformed));
+        for bad in [
+            r#"{"$serde_json::private::Number":"7}"}"#,
+            r#"{"$serde_json::private::Number":"7","x":1}"#,
+            r#"{"x":1,"$serde_json::private::Number":"7"}"#,
+            r#"[{"x":1,"\u0024serde_json::private::Number":{}}]"#,
+        ] {
+            assert_eq!(read(bad), Err(Reason::Malformed), "{bad}");
+        }
     }
 
     #[test]
