@@ -1,6 +1,7 @@
 //! What the backend answers: directives are taken out, and nothing of ours passes to the client.
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
+use jiff::fmt::temporal::Pieces;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
@@ -63,8 +64,10 @@ impl Reader {
     ///
     /// Only exact names are directives (case apart): another spelling is removed and counted.
     pub fn take(&self, headers: &mut HeaderMap, nonce: &HeaderValue, now: Timestamp) -> Taken {
-        let names: Vec<HeaderName> =
+        let mut names: Vec<HeaderName> =
             headers.keys().filter(|name| self.guard.is_ours(name.as_str())).cloned().collect();
+        // The order of the names must not depend on the wire: Set-Key-… of an entry comes after Set.
+        names.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
         let mut taken = Taken { changes: Ok(Changes::default()), stripped: 0 };
         if names.is_empty() {
             return taken;
@@ -146,7 +149,7 @@ impl Reader {
         changes: &mut Changes,
     ) -> Result<(), Refusal> {
         let refuse = |reason, detail: &str| Refusal::new(name, reason, detail);
-        let flag = || match text.to_ascii_lowercase().as_str() {
+        let flag = || match text {
             "true" => Ok(true),
             "false" => Ok(false),
             _ => Err(refuse(Reason::Malformed, "it is neither true nor false")),
@@ -183,6 +186,12 @@ impl Reader {
                     None => return Err(refuse(Reason::Unknown, "there is no such directive")),
                 };
                 allowed(name, entry)?;
+                if !is_percent_encoded(text) {
+                    return Err(refuse(
+                        Reason::Malformed,
+                        "a % stands before what are not two hexadecimal digits",
+                    ));
+                }
                 let text = percent_decode_str(text).decode_utf8();
                 let text = text.map_err(|_| refuse(Reason::Malformed, "it is not UTF-8 when decoded"))?;
                 changes.push(Directive::Set([(entry.to_owned(), Value::from(text))].into_iter().collect()));
@@ -215,6 +224,14 @@ fn one<'a>(texts: &[&'a str]) -> Result<&'a str, json::Wrong> {
         [first, rest @ ..] if rest.iter().all(|text| text == first) => Ok(first),
         _ => Err((Reason::Repeated, "it is repeated with another value".to_owned())),
     }
+}
+
+/// Does each `%` begin the code of a byte? A backend that forgot to encode must not store something else in silence.
+fn is_percent_encoded(text: &str) -> bool {
+    let code =
+        |rest: &[u8]| matches!(rest, [one, two, ..] if one.is_ascii_hexdigit() && two.is_ascii_hexdigit());
+    let bytes = text.as_bytes();
+    memchr::memchr_iter(b'%', bytes).all(|at| code(&bytes[at + 1..]))
 }
 
 fn steps(map: crate::session::data::Map) -> Result<Vec<(String, i64)>, json::Wrong> {
@@ -262,11 +279,186 @@ fn wish(text: &str, now: Timestamp) -> Option<Wish> {
         let from = jiff::Timestamp::from_millisecond(now.as_millis()).ok()?.to_zoned(jiff::tz::TimeZone::UTC);
         let end = from.saturating_add(span);
         at(end.timestamp().as_millisecond())
-    } else if let Ok(date) = text.parse::<jiff::Timestamp>() {
-        at(date.as_millisecond())
+    } else if let Some(millis) = rfc3339(text) {
+        at(millis)
     } else {
         let since = httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
         at(i64::try_from(since.as_millis()).ok()?)
     };
     Some(if date <= now { Wish::Past } else { Wish::So(Expiry::At(date)) })
+}
+
+/// An instant in milliseconds; one that is beyond the calendar of `jiff` is as far as it can be.
+fn rfc3339(text: &str) -> Option<i64> {
+    let pieces = Pieces::parse(text).ok().filter(|pieces| pieces.time_zone_annotation().is_none())?;
+    let (time, offset) = (pieces.time()?, pieces.to_numeric_offset()?);
+    let date = pieces.date().to_datetime(time);
+    let beyond = if date.year() > 0 { i64::MAX } else { i64::MIN };
+    Some(offset.to_timestamp(date).map_or(beyond, jiff::Timestamp::as_millisecond))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+    const CANARY: &str = "ca\u{f1}ary";
+
+    fn reader(change: impl FnOnce(&mut Config)) -> Reader {
+        let mut config = Config { keys: vec!["member_no".to_owned()], ..Config::default() };
+        change(&mut config);
+        Reader::new(&config, true)
+    }
+
+    fn take(reader: &Reader, lines: &[(&str, &str)]) -> (Taken, HeaderMap) {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(HeaderName::try_from(*name).unwrap(), HeaderValue::try_from(*value).unwrap());
+        }
+        let taken = reader.take(&mut headers, &HeaderValue::from_static("n0nce"), NOW);
+        (taken, headers)
+    }
+
+    fn reason(lines: &[(&str, &str)]) -> Result<usize, Reason> {
+        let (taken, left) = take(&reader(|_| {}), lines);
+        assert!(left.is_empty());
+        taken.changes.map(|changes| changes.len()).map_err(|refusal| refusal.reason)
+    }
+
+    #[test]
+    fn directives_are_taken_in_their_exact_names_and_the_rest_of_ours_is_stripped() {
+        let lines = [
+            ("X-SESSION-Set", r#"{"a":1}"#),
+            ("x_session_set", r#"{"b":1}"#),
+            ("X-Session-Data", "{"),
+            ("X-Session-Data", "{"),
+            ("X-Session-Nonce", "other"),
+            ("X-Custom", "stays"),
+        ];
+        let (taken, left) = take(&reader(|_| {}), &lines);
+        assert_eq!((taken.changes.unwrap().len(), taken.stripped, left.len()), (1, 4, 1));
+    }
+
+    #[test]
+    fn a_nonce_must_be_this_requests_wherever_it_stands() {
+        let strict = reader(|config| config.require_nonce = true);
+        let set = ("x-session-set", "{}");
+        for (nonces, obeyed) in [
+            (&["n0nce"][..], true),
+            (&["n0nce", "n0nce"], true),
+            (&[], false),
+            (&["other"], false),
+            (&["n0nce", "other"], false),
+            (&["N0NCE"], false),
+        ] {
+            let nonces = nonces.iter().map(|nonce| ("x-session-nonce", *nonce));
+            for lines in
+                [nonces.clone().chain([set]).collect::<Vec<_>>(), [set].into_iter().chain(nonces).collect()]
+            {
+                let refused = take(&strict, &lines).0.changes.map(|_| ()).map_err(|refusal| refusal.reason);
+                assert_eq!(refused, if obeyed { Ok(()) } else { Err(Reason::Nonce) }, "{lines:?}");
+            }
+        }
+        assert!(take(&strict, &[("x-session-data", "{}")]).0.changes.is_ok(), "nothing is asked");
+    }
+
+    #[test]
+    fn the_order_does_not_depend_on_the_wire() {
+        let mut lines = [
+            ("x-session-increment", r#"{"n":1}"#),
+            ("x-session-set-key-member-no", "key"),
+            ("x-session-set", r#"{"member_no":"set"}"#),
+            ("x-session-flush", "true"),
+            ("x-session-set-default", r#"{"n":1}"#),
+        ];
+        let first = take(&reader(|_| {}), &lines).0.changes.unwrap();
+        for turn in 0..lines.len() {
+            lines.rotate_left(1);
+            assert_eq!(take(&reader(|_| {}), &lines).0.changes.unwrap(), first, "{turn}");
+        }
+        let names: Vec<_> = first.directives().iter().map(Directive::name).collect();
+        assert_eq!(names, ["Flush", "Set", "Set", "Set-Default", "Increment"]);
+    }
+
+    #[test]
+    fn each_kind_of_refusal_has_its_reason() {
+        for (lines, expected) in [
+            (&[("x-session-set", "{")][..], Reason::Malformed),
+            (&[("x-session-clear", "TRUE")], Reason::Malformed),
+            (&[("x-session-set", r#"{"a":1,"a":1}"#)], Reason::DuplicateKey),
+            (&[("x-session-delete", "_a")], Reason::ReservedKey),
+            (&[("x-session-set-key-other", "1")], Reason::Unknown),
+            (&[("x-session-set_default", "{}")], Reason::Unknown),
+            (&[("x-session-expiry", "1"), ("x-session-expiry", "2")], Reason::Repeated),
+        ] {
+            assert_eq!(reason(lines), Err(expected), "{lines:?}");
+        }
+        assert_eq!(reason(&[("x-session-expiry", "1"), ("x-session-expiry", "1")]), Ok(1));
+        let off = Reader::new(&Config::default(), false);
+        let refused = take(&off, &[("x-session-subject", "a")]).0.changes.unwrap_err();
+        assert_eq!((refused.reason, &*refused.directive), (Reason::Disabled, "Subject"));
+        let short = reader(|config| config.max_directive_bytes = 7);
+        assert!(take(&short, &[("x-session-set", r#"{"a":1}"#)]).0.changes.is_ok());
+        let long = take(&short, &[("x-session-set", r#"{"a":10}"#)]).0.changes.unwrap_err();
+        assert_eq!(long.reason, Reason::TooLarge);
+    }
+
+    #[test]
+    fn an_expiry_has_the_forms_of_the_contract() {
+        let at = |millis| Some(Wish::So(Expiry::At(Timestamp::from_millis(millis))));
+        for (text, wish) in [
+            ("default", Some(Wish::So(Expiry::Default))),
+            ("0", Some(Wish::So(Expiry::Browser))),
+            ("300", Some(Wish::So(Expiry::Idle(300)))),
+            ("-1", Some(Wish::Past)),
+            ("2023-11-14T22:13:21Z", at(1_700_000_001_000)),
+            ("2023-11-14T23:13:20.250+01:00", at(1_700_000_000_250)),
+            ("2023-11-14T22:13:20Z", Some(Wish::Past)),
+            ("9999-12-31T23:59:59Z", Some(Wish::So(Expiry::At(Timestamp::MAX)))),
+            ("Tue, 14 Nov 2023 22:13:21 GMT", at(1_700_000_001_000)),
+            ("Fri, 31 Dec 9999 23:59:59 GMT", Some(Wish::So(Expiry::At(Timestamp::MAX)))),
+            ("PT1H", at(1_700_003_600_000)),
+            ("-PT1H", Some(Wish::Past)),
+            ("P19998Y", Some(Wish::So(Expiry::At(Timestamp::MAX)))),
+            ("2023-11-14T22:13:21", None),
+            ("2023-11-14T22:13:21+01:00[Europe/Berlin]", None),
+            ("1h", None),
+            ("", None),
+        ] {
+            assert_eq!(super::wish(text, NOW), wish, "{text}");
+        }
+    }
+
+    proptest! {
+        /// Whatever CGI would call `HTTP_X_SESSION_…` goes from a response, and nothing else does.
+        #[test]
+        fn nothing_that_folds_to_ours_is_left(
+            names in proptest::collection::vec("[Xx][-_.!~][Ss]ession[-_.*+][a-zA-Z_]{0,8}|[a-z][a-z_-]{0,12}", 0..6)
+        ) {
+            let lines: Vec<(&str, &str)> = names.iter().map(|name| (&**name, "1")).collect();
+            let (_, left) = take(&reader(|_| {}), &lines);
+            let is_ours = |name: &str| fold(name).starts_with("x-session-");
+            let others = names.iter().filter(|name| !is_ours(name)).count();
+            prop_assert_eq!(left.len(), others);
+            prop_assert!(left.keys().all(|name| !is_ours(name.as_str())));
+        }
+
+        #[test]
+        fn no_text_makes_the_reader_panic_or_repeat_it(
+            name in "set|set-default|merge|increment|delete|clear|expiry|test-cookie|save|subject|if-version|set-key-member-no",
+            text in "\\PC{0,40}",
+        ) {
+            let secret = format!("{text}{CANARY}");
+            let value = HeaderValue::from_bytes(secret.as_bytes());
+            prop_assume!(value.is_ok());
+            let mut headers = HeaderMap::new();
+            headers.insert(HeaderName::try_from(format!("x-session-{name}")).unwrap(), value.unwrap());
+            let taken = reader(|_| {}).take(&mut headers, &HeaderValue::from_static("n0nce"), NOW);
+            if let Err(refusal) = taken.changes {
+                let told = refusal.reason != Reason::ReservedKey && refusal.to_string().contains(CANARY);
+                prop_assert!(!told, "{}", refusal);
+            }
+        }
+    }
 }
