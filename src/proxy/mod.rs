@@ -32,7 +32,7 @@ use self::routes::Routes;
 use self::timer::Alarm;
 use crate::drain::Drain;
 use crate::manager::{Manager, Session, Tell, Told};
-use crate::session::{Changes, Denied, Mode};
+use crate::session::{Changes, Denied, Mode, Reason};
 use crate::store::{self, Failed};
 use crate::telemetry::metrics::{BackendError, Metrics, Side};
 use crate::time::{Clock, Length, Stopwatch, Timestamp};
@@ -194,11 +194,13 @@ impl Proxy {
         }
 
         let now = self.clock.now();
-        let changes = self.take(&mut response, &session, &nonce, now)?;
         let server_error = response.status().is_server_error();
-        let told = match self.manager.commit(session, changes, server_error, now).await {
-            Ok(told) => told,
-            Err(why) => self.refuse(self.failed(why), server_error).map(|_| Told::refused())?,
+        let told = match self.take(&mut response, &session, &nonce, now)? {
+            Some(changes) => match self.manager.commit(session, changes, server_error, now).await {
+                Ok(told) => told,
+                Err(why) => self.pass(self.failed(why), server_error).map(|()| Told::refused())?,
+            },
+            None => Told::refused(),
         };
         self.tell(response.headers_mut(), told, tls, now);
         match client.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS) {
@@ -265,13 +267,15 @@ impl Proxy {
     }
 
     /// Takes the directives, and everything else that the client must not see, out of the response's head.
+    ///
+    /// `None` where they are refused and the response is let through as it is, with no word on its session.
     fn take(
         &self,
         response: &mut Response<Body>,
         session: &Session,
         nonce: &HeaderValue,
         now: Timestamp,
-    ) -> Result<Changes, Error> {
+    ) -> Result<Option<Changes>, Error> {
         let rules = &*self.rules;
         let server_error = response.status().is_server_error();
         let dropped = rules.jar.guard(response.headers_mut());
@@ -282,24 +286,33 @@ impl Proxy {
         if matches!(session.mode(), Mode::Off | Mode::Read) {
             let stripped = rules.injector.guard().strip_response(response.headers_mut());
             self.metrics.stripped(Side::Backend, stripped as u64);
-            return Ok(Changes::default());
+            return Ok(Some(Changes::default()));
         }
         let taken = rules.reader.take(response.headers_mut(), nonce, now);
         self.metrics.stripped(Side::Backend, taken.stripped as u64);
-        taken.changes.or_else(|refusal| {
-            self.metrics.refused(refusal.reason.label());
-            self.refuse(self.failed(Denied::Refused(refusal).into()), server_error)
-        })
+        match taken.changes {
+            Ok(changes) => {
+                let discarded = if server_error { changes.len() - changes.endings().len() } else { 0 };
+                (0..discarded).for_each(|_| self.metrics.refused(Reason::ServerError.label()));
+                Ok(Some(changes))
+            }
+            Err(refusal) => {
+                self.metrics.refused(refusal.reason.label());
+                self.pass(self.failed(Denied::Refused(refusal).into()), server_error)?;
+                // That the backend has failed is a row of the table.
+                Ok(server_error.then(Changes::default))
+            }
+        }
     }
 
-    /// A refused directive takes its response with it, unless the backend failed anyway or the settings are lenient.
-    fn refuse(&self, error: Error, server_error: bool) -> Result<Changes, Error> {
+    /// Lets a response pass whose directives are refused: where the backend failed anyway, or the settings are lenient.
+    fn pass(&self, error: Error, server_error: bool) -> Result<(), Error> {
         let refused = matches!(error.kind, Kind::DirectiveRefused(_));
         if !refused || !(server_error || self.rules.on_refused == OnRefused::Ignore) {
             return Err(error);
         }
         warn!("nothing was applied: {error}");
-        Ok(Changes::default())
+        Ok(())
     }
 
     fn failed(&self, why: Failed) -> Error {

@@ -145,11 +145,13 @@ pub enum Reason {
     NotNumeric,
     /// It needs a setting that is off.
     Disabled,
+    /// It came with a server error of the backend's own, and was discarded; that response passes.
+    ServerError,
 }
 
 impl Reason {
     /// All of them, for a metric that shows zero before the first.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Malformed,
         Self::DuplicateKey,
         Self::ReservedKey,
@@ -159,6 +161,7 @@ impl Reason {
         Self::TooLarge,
         Self::NotNumeric,
         Self::Disabled,
+        Self::ServerError,
     ];
 
     /// The metric's label.
@@ -173,6 +176,7 @@ impl Reason {
             Self::TooLarge => "too_large",
             Self::NotNumeric => "not_numeric",
             Self::Disabled => "disabled",
+            Self::ServerError => "server_error",
         }
     }
 }
@@ -217,12 +221,17 @@ impl Changes {
 
     /// Does the response ask for nothing at all?
     pub fn is_none(&self) -> bool {
-        self.list.is_empty() && !self.save && self.condition.is_none()
+        self.len() == 0
     }
 
     /// The directives, in the order in which they are applied.
     pub fn directives(&self) -> &[Directive] {
         &self.list
+    }
+
+    /// How much is asked, each directive counted as one.
+    pub fn len(&self) -> usize {
+        self.list.len() + usize::from(self.save) + usize::from(self.condition.is_some())
     }
 
     /// Only flush and cycle-key: all that is obeyed on a server error of the backend's own.
