@@ -7,5 +7,6 @@
     reason = "tests"
 )]
 
+mod docs;
 mod journey;
 mod support;
