@@ -20,6 +20,7 @@ use tracing::{debug, info, warn};
 
 use super::body::{Body, Customs};
 use super::finish::{Begun, Finish};
+use super::nonce::Nonces;
 use super::timer::{Alarm, Wheel};
 use super::{Address, Backend, Caller, Config, Proxy, Rules, Waited, reply};
 use crate::drain::{Drain, Guard, Signal};
@@ -89,6 +90,7 @@ pub async fn work(listener: std::net::TcpListener, parts: Parts) -> io::Result<(
         rules: parts.rules,
         manager: parts.manager,
         backend: Backend::new(parts.backend, &parts.config, wheel.clone(), parts.customs.clone()),
+        nonces: Nonces::default(),
         customs: parts.customs,
         metrics: metrics.clone(),
         clock: parts.clock,

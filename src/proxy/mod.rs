@@ -8,6 +8,7 @@ pub mod body;
 pub mod error;
 pub mod finish;
 pub mod listen;
+pub mod nonce;
 pub mod reply;
 pub mod routes;
 pub mod timer;
@@ -16,7 +17,6 @@ pub mod upgrade;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use aws_lc_rs::rand;
 use http::header::{CONNECTION, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, UPGRADE};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
@@ -28,6 +28,7 @@ use self::backend::{Address, Backend};
 use self::body::{Body, Customs};
 use self::error::{Error, Kind};
 use self::finish::Begun;
+use self::nonce::Nonces;
 use self::routes::Routes;
 use self::timer::Alarm;
 use crate::drain::Drain;
@@ -121,6 +122,7 @@ pub struct Proxy {
     rules: Arc<Rules>,
     manager: Arc<Manager>,
     backend: Backend,
+    nonces: Nonces,
     customs: Customs,
     metrics: Arc<Metrics>,
     clock: Clock,
@@ -172,7 +174,7 @@ impl Proxy {
         let (rules, now) = (&*self.rules, self.clock.now());
         let mode = rules.routes.of(request.method(), request.uri().path());
         let tls = rules.origin.is_tls(request.headers(), caller.peer.ip(), false);
-        let nonce = nonce();
+        let nonce = self.nonces.next();
         let stripped = rules.injector.guard().strip_request(request.headers_mut());
         self.metrics.stripped(Side::Client, stripped as u64);
         let shown = rules.jar.take(request.headers_mut());
@@ -383,14 +385,4 @@ fn check(request: &Request<Incoming>) -> Result<(), Error> {
             if expects.iter().all(known) { Ok(()) } else { Err(Error::new(Kind::Expectation)) }
         }
     }
-}
-
-fn nonce() -> HeaderValue {
-    let mut bits = [0; 8];
-    // Without random numbers there is no token either; an empty nonce makes every directive count as refused.
-    let text = match rand::fill(&mut bits) {
-        Ok(()) => format!("{:016x}", u64::from_ne_bytes(bits)),
-        Err(_) => String::new(),
-    };
-    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
 }
