@@ -38,7 +38,7 @@ use crate::store::{self, Failed};
 use crate::telemetry::metrics::{Metrics, Side};
 use crate::time::{Clock, Length, Stopwatch, Timestamp};
 use crate::wire::cookie::Jar;
-use crate::wire::forwarded::{self, Forwarded, Hop, Origin};
+use crate::wire::forwarded::{self, Forwarded, Hop, Origin, Peer};
 use crate::wire::request::{Injector, View};
 use crate::wire::response::Reader;
 use crate::wire::{OnRefused, caching};
@@ -132,7 +132,7 @@ pub struct Proxy {
 /// What is known of a request besides itself.
 pub struct Caller {
     /// Whom the connection is with.
-    pub peer: SocketAddr,
+    pub peer: Arc<Peer>,
     /// The request's ID, ours or a trusted peer's.
     pub id: HeaderValue,
     /// Rings when the backend has taken too long.
@@ -173,7 +173,7 @@ impl Proxy {
         check(&request)?;
         let (rules, now) = (&*self.rules, self.clock.now());
         let mode = rules.routes.of(request.method(), request.uri().path());
-        let tls = rules.origin.is_tls(request.headers(), caller.peer.ip(), false);
+        let tls = rules.origin.is_tls(request.headers(), caller.peer.address.ip(), false);
         let nonce = self.nonces.next();
         let stripped = rules.injector.guard().strip_request(request.headers_mut());
         self.metrics.stripped(Side::Client, stripped as u64);
@@ -225,7 +225,7 @@ impl Proxy {
         }
         headers.remove(EXPECT);
         forwarded::announce(headers, |name| self.passes(name));
-        self.rules.origin.tell(headers, caller.peer, tls);
+        self.rules.origin.tell(headers, &caller.peer, tls);
         headers.insert(reply::X_REQUEST_ID, caller.id.clone());
         forwarded::put_hop(headers, &hop);
         *request.version_mut() = Version::HTTP_11;
