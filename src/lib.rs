@@ -1,4 +1,5 @@
 //! Coatroom.
+pub mod config;
 pub mod proxy;
 pub mod secret;
 pub mod session;
