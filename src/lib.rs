@@ -1,4 +1,6 @@
 //! Coatroom.
+pub mod app;
+pub mod cli;
 pub mod config;
 pub mod proxy;
 pub mod secret;

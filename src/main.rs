@@ -1,2 +1,5 @@
-//! The `coatroom` program.
-fn main() {}
+//! The `coatroom` program: a reverse-proxy sidecar that gives any HTTP application server-side sessions.
+
+fn main() -> std::process::ExitCode {
+    coatroom::cli::run()
+}

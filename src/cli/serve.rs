@@ -1,0 +1,27 @@
+//! `coatroom serve`.
+
+use std::error::Error;
+use std::iter;
+use std::process::ExitCode;
+
+use super::settings::Settings;
+use super::{fail, refuse};
+use crate::app;
+
+/// Serves until it is told to stop.
+pub(super) fn run(settings: &Settings) -> ExitCode {
+    let config = match settings.load() {
+        Ok(config) => config,
+        Err(problems) => return refuse(&problems),
+    };
+    match app::run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(chain(&*error)),
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let causes = iter::successors(Some(error), |error| (**error).source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
