@@ -1,14 +1,333 @@
-//! From settings to a running program: the only file that knows every other module.
+//! From a configuration to a running program: the only file that knows every other module.
 
-use std::error::Error;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread;
+
+use tokio::runtime::Builder;
+use tokio::sync::oneshot;
+use tracing::{error, info, warn};
 
 use crate::config::Config;
+use crate::drain::Drain;
+use crate::manager::Manager;
+use crate::proxy::backend::Address;
+use crate::proxy::body::Customs;
+use crate::proxy::listen::{self, Parts};
+use crate::proxy::routes::Routes;
+use crate::proxy::{self, Rules};
+use crate::secret::Secret;
+use crate::session::{Limits, Policy, Reason};
+use crate::store::{self, Store, keyed};
+use crate::telemetry::health::{Health, Latch};
+use crate::telemetry::metrics::{Metrics, Operation};
+use crate::time::{Clock, Stopwatch};
+use crate::wire::cookie::Jar;
+use crate::wire::forwarded::Origin;
+use crate::wire::request::Injector;
+use crate::wire::response::Reader;
 
-/// Runs the program until it is told to stop.
+/// Levels of objects and arrays that a session's data may have, the object of entries included.
+const MAX_DEPTH: usize = 32;
+/// More workers than this gain nothing before the backend does.
+const MOST_WORKERS: usize = 4;
+
+/// Why the program can't start.
+#[derive(Debug)]
+pub struct Error(String);
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+fn at(key: &'static str) -> impl Fn(String) -> Error {
+    move |what| Error(format!("{key}: {what}"))
+}
+
+/// A running sidecar.
+pub struct App {
+    address: SocketAddr,
+    telemetry: SocketAddr,
+    metrics: Arc<Metrics>,
+    stop: oneshot::Sender<()>,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+impl App {
+    /// Starts the workers and the telemetry listener; both accept connections when this returns.
+    ///
+    /// # Errors
+    /// Names the setting that can't be obeyed, or the address that can't be listened on.
+    pub fn start(config: &Config, clock: Clock) -> Result<Self, Error> {
+        let reasons: Vec<&'static str> = Reason::ALL.iter().map(|reason| reason.label()).collect();
+        let metrics = Arc::new(Metrics::new(&reasons));
+        let (health, drain) = (Health::new(), Drain::default());
+        let (serving, reachable) = (health.latch("the listeners"), health.latch("the store"));
+        let (parts, store) = assemble(config, clock.clone(), &metrics, &drain)?;
+
+        let telemetry = std::net::TcpListener::bind(config.telemetry.listen).map_err(|error| {
+            Error(format!("telemetry.listen: can't listen on {}: {error}", config.telemetry.listen))
+        })?;
+        telemetry.set_nonblocking(true)?;
+        let telemetry_address = telemetry.local_addr()?;
+        let first =
+            listen::bind(config.proxy.listen).map_err(|error| Error(format!("proxy.listen: {error}")))?;
+        let address = first.local_addr()?;
+        let mut listeners = vec![first];
+        for _ in 1..workers(config.proxy.workers) {
+            listeners.push(listen::bind(address)?);
+        }
+
+        let mut threads = Vec::new();
+        for (n, listener) in listeners.into_iter().enumerate() {
+            let parts = parts.clone();
+            threads.push(spawn(format!("worker-{n}"), move || serve(listener, parts))?);
+        }
+        drop(serving);
+        let (stop, stopped) = oneshot::channel();
+        let control =
+            Control { health, drain, metrics: metrics.clone(), store, clock, config: config.clone() };
+        threads.push(spawn("control".to_owned(), move || control.run(telemetry, reachable, stopped))?);
+        Ok(Self { address, telemetry: telemetry_address, metrics, stop, threads })
+    }
+
+    /// Where clients connect.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where probes and Prometheus connect.
+    pub const fn telemetry(&self) -> SocketAddr {
+        self.telemetry
+    }
+
+    /// What is counted.
+    pub const fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Finishes what is in flight, as after SIGTERM, and returns when it is over.
+    pub fn stop(self) {
+        drop(self.stop);
+        wait(self.threads);
+    }
+
+    /// Serves until SIGTERM or SIGINT and finishes what is in flight.
+    pub fn wait(self) {
+        let Self { threads, stop, .. } = self;
+        wait(threads);
+        drop(stop);
+    }
+}
+
+/// Serves with the system's clock until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// What kept it from starting.
-pub fn run(config: Config) -> Result<(), Box<dyn Error>> {
-    drop(config);
+/// As [`App::start`].
+pub fn run(config: &Config) -> Result<(), Error> {
+    let app = App::start(config, Clock::system())?;
+    let metrics = app.metrics.clone();
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        metrics.panics.inc();
+        hook(info);
+    }));
+    let (address, telemetry) = (app.address, app.telemetry);
+    let (store, backend) = (&config.store.url, &config.proxy.backend);
+    let scheme = store.split(':').next().unwrap_or_default();
+    info!(%address, %telemetry, backend, store = scheme, version = env!("CARGO_PKG_VERSION"), "coatroom serves");
+    app.wait();
+    info!("coatroom has stopped");
     Ok(())
+}
+
+/// Builds what serves requests out of the settings of every module.
+fn assemble(
+    config: &Config,
+    clock: Clock,
+    metrics: &Arc<Metrics>,
+    drain: &Drain,
+) -> Result<(Parts, Arc<dyn Store>), Error> {
+    let Config { session, headers, cookie, .. } = config;
+    let jar = Jar::new(cookie).map_err(at("cookie.keys"))?;
+    let secret = Secret::of(&headers.secret, &headers.secret_file).map_err(at("headers.secret"))?;
+    let mut limits = Limits {
+        max_bytes: session.max_bytes,
+        max_keys: session.max_keys,
+        max_depth: MAX_DEPTH,
+        budget: None,
+    };
+    let lifetimes = Policy::new(session, cookie.age.0, jar.scope(), limits.clone()).lifetimes;
+    let secret = secret.expose().as_bytes();
+    let injector =
+        Injector::new(headers, &session.cycle_on, lifetimes, secret).map_err(at("headers.prefix"))?;
+    limits.budget = injector.budget();
+    let policy = Arc::new(Policy::new(session, cookie.age.0, jar.scope(), limits));
+    let rules = keyed::Rules {
+        realm: session.realm.clone(),
+        cycle_on: session.cycle_on.clone(),
+        grace: session.grace.0,
+        ended_memory: session.ended_memory.0,
+        commit_timeout: config.store.commit_timeout.0,
+    };
+    let counts = store::Counts {
+        expiries: metrics.expiries.clone(),
+        evictions: metrics.evictions.clone(),
+        conflicts: metrics.conflicts.clone(),
+    };
+    let store = store::open(&config.store, rules, counts).map_err(|error| Error(error.to_string()))?;
+    let manager = Manager::new(store.clone(), policy, jar.previous(), &config.store, metrics.clone());
+    let proxy::Config { trusted, forwarded, via, backend, .. } = &config.proxy;
+    let customs = Customs { guard: Arc::new(injector.guard().clone()), metrics: metrics.clone() };
+    let rules = Rules {
+        routes: Routes::new(&config.routes),
+        reader: Reader::new(headers, session.subject),
+        origin: Origin::new(trusted, *forwarded, via).map_err(at("proxy.via"))?,
+        jar,
+        injector,
+        prefix: headers.prefix.clone(),
+        on_refused: headers.on_refused,
+        explain: headers.explain,
+        vary: headers.vary,
+    };
+    let parts = Parts {
+        rules: Arc::new(rules),
+        manager: Arc::new(manager),
+        customs,
+        config: config.proxy.clone(),
+        backend: Address::parse(backend).map_err(at("proxy.backend"))?,
+        clock,
+        drain: drain.clone(),
+        access: config.log.access,
+    };
+    Ok((parts, store))
+}
+
+/// How many workers there are where the setting says 0.
+fn workers(setting: usize) -> usize {
+    let cores = || thread::available_parallelism().map_or(1, std::num::NonZero::get).min(MOST_WORKERS);
+    if setting == 0 { cores() } else { setting }
+}
+
+fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> io::Result<thread::JoinHandle<()>> {
+    thread::Builder::new().name(name).spawn(work)
+}
+
+fn wait(threads: Vec<thread::JoinHandle<()>>) {
+    for thread in threads {
+        if thread.join().is_err() {
+            error!("a thread has panicked");
+        }
+    }
+}
+
+/// One worker's thread.
+fn serve(listener: std::net::TcpListener, parts: Parts) {
+    let served = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .and_then(|runtime| runtime.block_on(listen::work(listener, parts)));
+    if let Err(error) = served {
+        error!("a worker can't serve: {error}");
+    }
+}
+
+/// Everything that is no request: probes, clearing, the end.
+struct Control {
+    health: Health,
+    drain: Drain,
+    metrics: Arc<Metrics>,
+    store: Arc<dyn Store>,
+    clock: Clock,
+    config: Config,
+}
+
+impl Control {
+    fn run(self, telemetry: std::net::TcpListener, reachable: Latch, stopped: oneshot::Receiver<()>) {
+        match Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime.block_on(self.watch(telemetry, reachable, stopped)),
+            Err(error) => error!("the control thread can't start: {error}"),
+        }
+    }
+
+    async fn watch(self, telemetry: std::net::TcpListener, reachable: Latch, stopped: oneshot::Receiver<()>) {
+        let telemetry = match tokio::net::TcpListener::from_std(telemetry) {
+            Ok(listener) => listener,
+            Err(error) => return error!("the telemetry listener can't be used: {error}"),
+        };
+        let stop = tokio_util::sync::CancellationToken::new();
+        let probes =
+            crate::telemetry::serve(telemetry, self.metrics.clone(), self.health.clone(), stop.clone());
+        let probes = tokio::spawn(probes);
+        match self.store.ping().await {
+            Ok(()) => drop(reachable),
+            Err(error) => error!("the store can't be reached: {error}"),
+        }
+        tokio::select! {
+            () = self.clear() => {}
+            () = asked_to_stop(stopped) => {}
+        }
+        self.finish().await;
+        stop.cancel();
+        drop(probes.await);
+    }
+
+    /// Clears expired sessions from time to time, for ever.
+    async fn clear(&self) {
+        let mut rounds = tokio::time::interval(self.config.store.sweep_interval.0);
+        loop {
+            rounds.tick().await;
+            let watch = Stopwatch::start();
+            let cleared = self.store.clear_expired(self.clock.now(), usize::MAX).await;
+            self.metrics.operation(Operation::ClearExpired, watch.elapsed());
+            if let Err(error) = cleared {
+                self.metrics.store_error(Operation::ClearExpired);
+                warn!("expired sessions can't be cleared: {error}");
+            }
+        }
+    }
+
+    /// Not ready; still accepting for a while; no more connections; what is in flight finishes, or is cut off.
+    async fn finish(&self) {
+        let proxy::Config { drain_delay, drain_timeout, .. } = &self.config.proxy;
+        self.health.drain();
+        tokio::time::sleep(drain_delay.0).await;
+        self.drain.closing.cancel();
+        self.drain.finish();
+        if tokio::time::timeout(drain_timeout.0, self.drain.drained()).await.is_err() {
+            warn!("some requests did not finish within proxy.drain_timeout: they are cut off");
+            self.drain.cut_off();
+        }
+    }
+}
+
+/// SIGTERM, SIGINT, or the hand of the one who started us.
+async fn asked_to_stop(stopped: oneshot::Receiver<()>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let of = |kind| async move {
+        match signal(kind) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(error) => {
+                error!("can't listen for signals: {error}");
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    tokio::select! {
+        () = of(SignalKind::terminate()) => {}
+        () = of(SignalKind::interrupt()) => {}
+        _ = stopped => {}
+    }
 }

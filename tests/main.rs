@@ -1,3 +1,12 @@
-//! Everything that is tried from outside, in one binary: one link, not one a directory.
+//! One binary for all integration tests: quicker to link, and they share what they stand on.
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "tests"
+)]
 
 mod cli;
+mod journey;
+mod support;

@@ -4,6 +4,7 @@
 //! for settings with problems.
 
 mod check;
+pub mod demo;
 mod keys;
 mod serve;
 mod settings;

@@ -4,9 +4,12 @@ use std::error::Error;
 use std::iter;
 use std::process::ExitCode;
 
+use tracing::warn;
+
 use super::settings::Settings;
 use super::{fail, refuse};
 use crate::app;
+use crate::telemetry::logging;
 
 /// Serves until it is told to stop.
 pub(super) fn run(settings: &Settings) -> ExitCode {
@@ -14,9 +17,13 @@ pub(super) fn run(settings: &Settings) -> ExitCode {
         Ok(config) => config,
         Err(problems) => return refuse(&problems),
     };
-    match app::run(config) {
+    if let Err(error) = logging::init(&config.log) {
+        return fail(chain(&error));
+    }
+    config.warnings().iter().for_each(|warning| warn!("{warning}"));
+    match app::run(&config) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(chain(&*error)),
+        Err(error) => fail(chain(&error)),
     }
 }
 

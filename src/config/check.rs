@@ -5,8 +5,6 @@ mod headers;
 mod proxy;
 mod routes;
 
-pub(super) use proxy::is_loopback;
-
 use super::Config;
 use super::problem::{Problem, suggest};
 use crate::secret::{HIDDEN, Secret};

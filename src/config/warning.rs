@@ -1,7 +1,7 @@
 //! What is allowed, but seldom meant.
 
 use super::Config;
-use super::check::is_loopback;
+use crate::proxy::backend::Address;
 use crate::wire::cookie::Secure;
 
 /// One sentence each.
@@ -13,7 +13,8 @@ pub(super) fn all(config: &Config) -> Vec<String> {
         warnings.push(text.to_owned());
     }
     let signed = !config.headers.secret.is_empty() || !config.headers.secret_file.is_empty();
-    if !is_loopback(&config.proxy.backend) && !signed {
+    let local = Address::parse(&config.proxy.backend).is_ok_and(|address| address.is_local());
+    if !local && !signed {
         warnings.push(
             "proxy.backend is neither a loopback address nor a Unix socket, and headers.secret_file is not set: \
              whoever can reach the backend can make up a session"

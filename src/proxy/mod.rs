@@ -1,14 +1,49 @@
-//! The door for visitors.
+//! The door for visitors: a request goes to the backend with its session, and its response comes back without.
+//!
+//! [`Proxy::exchange`] is the spine. [`listen`] calls it, [`reply`] turns an error into a response, and nothing else
+//! happens to a request.
 
+pub mod backend;
+pub mod body;
+pub mod error;
+pub mod finish;
+pub mod listen;
+pub mod reply;
 pub mod routes;
+pub mod timer;
+pub mod upgrade;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use aws_lc_rs::rand;
+use http::header::{CONNECTION, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, UPGRADE};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
+use hyper::body::Incoming;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
-use crate::time::Length;
-use crate::wire::forwarded::Forwarded;
+use self::backend::{Address, Backend};
+use self::body::{Body, Customs};
+use self::error::{Error, Kind};
+use self::finish::Begun;
+use self::routes::Routes;
+use self::timer::Alarm;
+use crate::drain::Drain;
+use crate::manager::{Manager, Session, Tell, Told};
+use crate::session::{Changes, Denied, Mode};
+use crate::store::{self, Failed};
+use crate::telemetry::metrics::{Metrics, Side};
+use crate::time::{Clock, Length, Stopwatch, Timestamp};
+use crate::wire::cookie::Jar;
+use crate::wire::forwarded::{self, Forwarded, Hop, Origin};
+use crate::wire::request::{Injector, View};
+use crate::wire::response::Reader;
+use crate::wire::{OnRefused, caching};
+
+/// The row of the decision table that was taken, for developers of backends.
+const X_COATROOM_DECISION: HeaderName = HeaderName::from_static("x-coatroom-decision");
 
 /// `[proxy]`: the sockets on both sides.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,4 +92,305 @@ impl Default for Config {
             drain_timeout: Length::secs(25),
         }
     }
+}
+
+/// What all workers share.
+pub struct Rules {
+    /// Which requests have a session.
+    pub routes: Routes,
+    /// Takes tokens out of cookies and puts them in.
+    pub jar: Jar,
+    /// Writes sessions into requests.
+    pub injector: Injector,
+    /// Reads directives.
+    pub reader: Reader,
+    /// Tells backends about clients.
+    pub origin: Origin,
+    /// `headers.prefix`, for messages.
+    pub prefix: String,
+    /// `headers.on_refused`.
+    pub on_refused: OnRefused,
+    /// `headers.explain`.
+    pub explain: bool,
+    /// `headers.vary`.
+    pub vary: bool,
+}
+
+/// Carries requests to the backend and their sessions through the store; one for each worker.
+pub struct Proxy {
+    rules: Arc<Rules>,
+    manager: Arc<Manager>,
+    backend: Backend,
+    customs: Customs,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    drain: Drain,
+}
+
+/// What is known of a request besides itself.
+pub struct Caller {
+    /// Whom the connection is with.
+    pub peer: SocketAddr,
+    /// The request's ID, ours or a trusted peer's.
+    pub id: HeaderValue,
+    /// Rings when the backend has taken too long.
+    pub alarm: Alarm,
+}
+
+/// How long the backend took of an exchange.
+#[derive(Clone, Default)]
+pub struct Waited(Arc<std::sync::atomic::AtomicU64>);
+
+impl Waited {
+    /// The time that was spent waiting for the backend.
+    pub fn get(&self) -> std::time::Duration {
+        std::time::Duration::from_nanos(self.0.load(std::sync::atomic::Ordering::Relaxed))
+    }
+
+    fn set(&self, length: std::time::Duration) {
+        let nanos = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
+        self.0.store(nanos, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+impl Proxy {
+    /// Carries one request to the backend and its session through the store.
+    ///
+    /// `begun` is told when the request's head goes to the backend: from then on this must run to its end, client or
+    /// no client.
+    ///
+    /// # Errors
+    /// [`Error`], which [`reply::problem`] makes a response of.
+    pub async fn exchange(
+        &self,
+        mut request: Request<Incoming>,
+        caller: &Caller,
+        begun: &Begun,
+        waited: &Waited,
+    ) -> Result<Response<Body>, Error> {
+        check(&request)?;
+        let (rules, now) = (&*self.rules, self.clock.now());
+        let mode = rules.routes.of(request.method(), request.uri().path());
+        let tls = rules.origin.is_tls(request.headers(), caller.peer.ip(), false);
+        let nonce = nonce();
+        let stripped = rules.injector.guard().strip_request(request.headers_mut());
+        self.metrics.stripped(Side::Client, stripped as u64);
+        let shown = rules.jar.take(request.headers_mut());
+        let hop = self.readdress(&mut request, caller, tls);
+        let session =
+            self.manager.load(mode, shown, now).await.map_err(|problem| self.failed(problem.into()))?;
+        self.inject(&mut request, &session, &nonce, now)?;
+        let client = hop.upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
+
+        begun.begin();
+        let watch = Stopwatch::start();
+        let forwarded = self.backend.forward(request, &caller.alarm, client.is_some()).await;
+        waited.set(watch.elapsed());
+        let mut response = forwarded?;
+
+        let now = self.clock.now();
+        let changes = self.take(&mut response, &session, &nonce, now)?;
+        let server_error = response.status().is_server_error();
+        let told = match self.manager.commit(session, changes, server_error, now).await {
+            Ok(told) => told,
+            Err(why) => self.refuse(self.failed(why), server_error).map(|_| Told::refused())?,
+        };
+        self.tell(response.headers_mut(), told, tls, now);
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            self.join(client, &mut response)?;
+        } else {
+            self.part(response.headers_mut());
+        }
+        *response.version_mut() = Version::HTTP_11;
+        Ok(response)
+    }
+
+    /// Makes the request one to the backend: no more than its own target, and who sent it.
+    fn readdress(&self, request: &mut Request<Incoming>, caller: &Caller, tls: bool) -> Hop {
+        if let Some(authority) = request.uri().authority() {
+            // The authority of an absolute target counts, not Host (RFC 9112 §3.2.2).
+            let host = HeaderValue::try_from(authority.as_str());
+            let target = request.uri().path_and_query().cloned();
+            if let Ok(host) = host {
+                request.headers_mut().insert(HOST, host);
+            }
+            *request.uri_mut() = target.map_or_else(Uri::default, Uri::from);
+        }
+        let headers = request.headers_mut();
+        let hop = forwarded::take_hop(headers);
+        if !headers.contains_key(HOST) {
+            headers.insert(HOST, self.backend.host());
+        }
+        headers.remove(EXPECT);
+        forwarded::announce(headers, |name| self.passes(name));
+        self.rules.origin.tell(headers, caller.peer, tls);
+        headers.insert(reply::X_REQUEST_ID, caller.id.clone());
+        forwarded::put_hop(headers, &hop);
+        *request.version_mut() = Version::HTTP_11;
+        hop
+    }
+
+    fn passes(&self, trailer: &HeaderName) -> bool {
+        let mut alone: HeaderMap = [(trailer.clone(), HeaderValue::from_static(""))].into_iter().collect();
+        self.customs.guard.strip_trailers(&mut alone) == 0
+    }
+
+    fn inject(
+        &self,
+        request: &mut Request<Incoming>,
+        session: &Session,
+        nonce: &HeaderValue,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        if session.is_off() {
+            return Ok(());
+        }
+        let view = match session.reads() {
+            _ if session.is_unknown() => View::Unavailable,
+            Some(live) => View::Active(live),
+            None => View::Empty,
+        };
+        let injector = &self.rules.injector;
+        injector.inject(request.headers_mut(), view, nonce, now).map_err(|large| {
+            let detail = format!("{} bytes; headers.budget is {}", large.takes, large.budget);
+            Error::new(Kind::SessionTooLarge).saying(detail)
+        })?;
+        let (method, target) = (request.method().clone(), request.uri().clone());
+        injector.sign(request.headers_mut(), &method, &target, now);
+        Ok(())
+    }
+
+    /// Takes the directives, and everything else that the client must not see, out of the response's head.
+    fn take(
+        &self,
+        response: &mut Response<Body>,
+        session: &Session,
+        nonce: &HeaderValue,
+        now: Timestamp,
+    ) -> Result<Changes, Error> {
+        let rules = &*self.rules;
+        let server_error = response.status().is_server_error();
+        let dropped = rules.jar.guard(response.headers_mut());
+        if dropped > 0 {
+            self.metrics.cookies_dropped.inc_by(dropped as u64);
+            warn!(dropped, "the backend set a cookie that would be read as the session's: it was dropped");
+        }
+        if matches!(session.mode(), Mode::Off | Mode::Read) {
+            let stripped = rules.injector.guard().strip_response(response.headers_mut());
+            self.metrics.stripped(Side::Backend, stripped as u64);
+            return Ok(Changes::default());
+        }
+        let taken = rules.reader.take(response.headers_mut(), nonce, now);
+        self.metrics.stripped(Side::Backend, taken.stripped as u64);
+        taken.changes.or_else(|refusal| {
+            self.metrics.refused(refusal.reason.label());
+            self.refuse(self.failed(Denied::Refused(refusal).into()), server_error)
+        })
+    }
+
+    /// A refused directive takes its response with it, unless the backend failed anyway or the settings are lenient.
+    fn refuse(&self, error: Error, server_error: bool) -> Result<Changes, Error> {
+        let refused = matches!(error.kind, Kind::DirectiveRefused(_));
+        if !refused || !(server_error || self.rules.on_refused == OnRefused::Ignore) {
+            return Err(error);
+        }
+        warn!("nothing was applied: {error}");
+        Ok(Changes::default())
+    }
+
+    fn failed(&self, why: Failed) -> Error {
+        match why {
+            Failed::Denied(Denied::Refused(refusal)) => {
+                let detail = format!("{}{refusal}", self.rules.prefix);
+                Error::new(Kind::DirectiveRefused(refusal)).saying(detail)
+            }
+            Failed::Denied(Denied::Conflict) => Error::new(Kind::VersionConflict),
+            Failed::Denied(Denied::Gone) => Error::new(Kind::SessionGone),
+            Failed::Denied(Denied::Unavailable) => Error::new(Kind::StoreUnavailable),
+            Failed::Store(problem) if problem.kind == store::Kind::OutcomeUnknown => {
+                Error::new(Kind::OutcomeUnknown).because(problem)
+            }
+            Failed::Store(problem) => Error::new(Kind::StoreUnavailable).because(problem),
+        }
+    }
+
+    /// Tells the client what became of its session.
+    fn tell(&self, headers: &mut HeaderMap, told: Told, tls: bool, now: Timestamp) {
+        let (rules, jar) = (&*self.rules, &self.rules.jar);
+        let Some(row) = told.row else { return };
+        let cookie = match &told.cookie {
+            Tell::Leave => None,
+            Tell::Set(token, lifetime) => Some(jar.set(token, *lifetime, tls, now)),
+            Tell::Remove => Some(jar.remove(tls)),
+        };
+        let stale = jar.remove_previous(&told.stale, tls);
+        let mut private = false;
+        for line in cookie.into_iter().chain(stale) {
+            headers.append(SET_COOKIE, line);
+            private = true;
+        }
+        if private {
+            caching::keep_private(headers);
+        }
+        if rules.vary {
+            caching::vary(headers);
+        }
+        if rules.explain {
+            headers.insert(X_COATROOM_DECISION, HeaderValue::from_static(row.name()));
+        }
+    }
+
+    /// Removes what belongs to the backend's connection.
+    fn part(&self, headers: &mut HeaderMap) {
+        forwarded::take_hop(headers);
+        forwarded::announce(headers, |name| self.passes(name));
+    }
+
+    /// Joins client and backend after the backend's 101.
+    fn join(
+        &self,
+        client: Option<hyper::upgrade::OnUpgrade>,
+        response: &mut Response<Body>,
+    ) -> Result<(), Error> {
+        let unasked = || Error::new(Kind::Backend(crate::telemetry::metrics::BackendError::Protocol));
+        let client = client.ok_or_else(unasked)?;
+        let backend = hyper::upgrade::on(&mut *response);
+        let protocol = response.headers().get(UPGRADE).cloned();
+        self.part(response.headers_mut());
+        if let Some(protocol) = protocol {
+            response.headers_mut().insert(UPGRADE, protocol);
+        }
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        upgrade::tunnel(client, backend, &self.metrics, self.drain.guard(), self.drain.cut());
+        Ok(())
+    }
+}
+
+/// Refuses what must never reach a backend.
+fn check(request: &Request<Incoming>) -> Result<(), Error> {
+    if matches!(*request.method(), Method::TRACE | Method::CONNECT) {
+        return Err(Error::new(Kind::Method));
+    }
+    let mut hosts = request.headers().get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) if request.version() >= Version::HTTP_11 => {
+            Err(Error::new(Kind::BadRequest).saying("the Host header is missing"))
+        }
+        (Some(_), Some(_)) => Err(Error::new(Kind::BadRequest).saying("there is more than one Host header")),
+        _ => {
+            let expects = request.headers().get_all(EXPECT);
+            let known = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+            if expects.iter().all(known) { Ok(()) } else { Err(Error::new(Kind::Expectation)) }
+        }
+    }
+}
+
+fn nonce() -> HeaderValue {
+    let mut bits = [0; 8];
+    // Without random numbers there is no token either; an empty nonce makes every directive count as refused.
+    let text = match rand::fill(&mut bits) {
+        Ok(()) => format!("{:016x}", u64::from_ne_bytes(bits)),
+        Err(_) => String::new(),
+    };
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
 }

@@ -16,7 +16,7 @@ pub use data::Data;
 pub use directive::{Changes, Condition, Cycle, Directive, Limits, Reason, Refusal};
 pub use expiry::{Expiry, Lifetime, Lifetimes};
 pub use plan::{Asked, Cookie, Denied, Old, Plan, Row, plan};
-pub use policy::{Config, Policy};
+pub use policy::{Config, Mode, Policy};
 pub use record::{History, How, Record, Revision, Scope};
 pub use token::{Id, Key, Token};
 

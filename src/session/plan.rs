@@ -59,6 +59,8 @@ pub enum Row {
     Nothing,
     /// the store could not say.
     Unavailable,
+    /// no row: the directives were refused, and `headers.on_refused` let the response through.
+    Refused,
 }
 
 impl Row {
@@ -84,6 +86,7 @@ impl Row {
             Self::Touch => "touch",
             Self::Nothing => "nothing",
             Self::Unavailable => "unavailable",
+            Self::Refused => "refused",
         }
     }
 }
@@ -131,6 +134,12 @@ impl Plan {
     /// Does the store have nothing to do?
     pub const fn is_nothing(&self) -> bool {
         matches!((&self.old, &self.new), (Old::Keep, None))
+    }
+
+    /// May this be dropped while the store is ill and `store.on_error` is `anonymous`? Not what ends a session or
+    /// changes its key.
+    pub const fn may_be_lost(&self) -> bool {
+        matches!(self.row, Row::Save | Row::Rescope | Row::Create | Row::EndedCreate | Row::Touch)
     }
 
     const fn nothing(row: Row, cookie: Cookie) -> Self {

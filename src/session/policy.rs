@@ -173,3 +173,18 @@ impl Policy {
         }
     }
 }
+
+/// What a route does with the session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Loaded, injected, directives obeyed.
+    #[default]
+    On,
+    /// As `on`, but nothing extends the session's life and no cookie is renewed (polling).
+    NoTouch,
+    /// Loaded and injected; directives are stripped and counted, never obeyed.
+    Read,
+    /// No store access, no session headers, no cookie.
+    Off,
+}

@@ -15,6 +15,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use prometheus::IntCounter;
 use serde::{Deserialize, Serialize};
 
 use crate::session::{Cookie, Denied, Found, Plan, Row, Token};
@@ -51,6 +52,33 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// If it is not.
     fn ping(&self) -> Pending<'_, Result<(), Error>>;
+}
+
+/// Opens the store that `store.url` names.
+///
+/// # Errors
+/// Names the schemes that exist where the URL has another one.
+pub fn open(config: &Config, rules: keyed::Rules, counts: Counts) -> Result<Arc<dyn Store>, Error> {
+    match config.url.as_str() {
+        "memory:" => {
+            let engine = memory::Memory::new(config, counts.evictions);
+            let counts = keyed::Counts { expiries: counts.expiries, conflicts: counts.conflicts };
+            Ok(Arc::new(keyed::Keyed::new(engine, rules, counts)))
+        }
+        // The URL may hold a password.
+        _ => Err(Error::new(Kind::Refused, "store.url: only memory: exists")),
+    }
+}
+
+/// What a store counts.
+#[derive(Clone, Debug)]
+pub struct Counts {
+    /// Sessions that were found expired, once each.
+    pub expiries: IntCounter,
+    /// Sessions that had to go for want of room.
+    pub evictions: IntCounter,
+    /// Compare-and-swaps that lost and were tried again.
+    pub conflicts: IntCounter,
 }
 
 /// What was committed.

@@ -1,11 +1,10 @@
 //! The rules of `[proxy]`, and of the addresses that the program listens on.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-
-use http::Uri;
+use std::net::{IpAddr, SocketAddr};
 
 use super::{Report, is_token};
 use crate::config::Config;
+use crate::proxy::backend::Address;
 
 /// More threads than this are a typing error.
 const MOST_WORKERS: usize = 1024;
@@ -14,7 +13,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     let proxy = &config.proxy;
     match address(&proxy.backend) {
         Err((what, remedy)) => report.add("proxy.backend", what, remedy),
-        Ok(address) if address.is_some_and(|address| meet(address, proxy.listen)) => {
+        Ok(address) if is_ours(&address, proxy.listen) => {
             report.add(
                 "proxy.backend",
                 "is proxy.listen: the program would forward to itself",
@@ -50,54 +49,32 @@ fn meet(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() == other.port() && one.port() != 0 && (all || one.ip() == other.ip())
 }
 
-/// Is the backend out of the network's reach: a Unix socket, or on a loopback address?
-pub(in crate::config) fn is_loopback(backend: &str) -> bool {
-    match address(backend) {
-        Ok(Some(address)) => address.ip().is_loopback(),
-        Ok(None) => backend.starts_with("unix:"),
-        Err(_) => false,
-    }
-}
-
-/// The address of a backend, where it is one and no Unix socket or name. `localhost` is loopback (RFC 6761 §6.3).
+/// Where the backend is, as the proxy reads it.
 ///
 /// # Errors
 /// What is wrong with it, and the remedy. What it says is not quoted: there may be a password in it.
-fn address(backend: &str) -> Result<Option<SocketAddr>, (String, String)> {
-    const HTTP: &str = "write http://host:port or unix:/path, such as http://127.0.0.1:8000";
-    let fault = |what: &str| Err((what.to_owned(), HTTP.to_owned()));
-    if let Some(path) = backend.strip_prefix("unix:") {
-        return match path {
-            _ if !path.starts_with('/') || path.starts_with("//") => Err((
-                "the socket's path is not absolute".to_owned(),
-                "write unix:/path, such as unix:/run/app.sock".to_owned(),
-            )),
-            // sockaddr_un has 108 bytes, the last of them a zero.
-            _ if path.len() > 107 || path.contains('\0') => {
-                Err(("no socket can have this path".to_owned(), "use a path of at most 107 bytes".to_owned()))
-            }
-            _ => Ok(None),
-        };
-    }
+fn address(backend: &str) -> Result<Address, (&'static str, &'static str)> {
+    const REMEDY: &str = "write http://host:port or unix:/path, such as http://127.0.0.1:8000";
     if backend.starts_with("https:") {
-        return Err(("TLS to the backend is not there yet".to_owned(), HTTP.to_owned()));
+        return Err(("TLS to the backend is not there yet", REMEDY));
     }
-    let Ok(uri) = backend.parse::<Uri>() else { return fault("is no URL") };
-    let (Some("http"), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
-        return fault("is neither http://… nor unix:…");
-    };
-    if authority.as_str().contains('@') {
-        return fault("has a user name in it");
+    if backend.contains('@') && !backend.starts_with("unix:") {
+        return Err(("has a user name in it", REMEDY));
     }
-    if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-        return fault("has a path: requests keep their own");
+    match Address::parse(backend) {
+        Err(_) => Err(("is neither http://host:port nor unix:/path", REMEDY)),
+        Ok(Address::Tcp(_, 0)) => Err(("has port 0, where nobody listens", REMEDY)),
+        // sockaddr_un has 108 bytes, the last of them a zero.
+        Ok(Address::Unix(_)) if backend.len() > "unix:".len() + 107 || backend.contains('\0') => {
+            Err(("no socket can have this path", "use a path of at most 107 bytes"))
+        }
+        Ok(address) => Ok(address),
     }
-    let Some(port) = authority.port_u16().filter(|port| *port != 0) else { return fault("has no port") };
-    let host = authority.host().trim_matches(['[', ']']);
-    let ip = match host.to_ascii_lowercase().as_str() {
-        "" => return fault("has no host"),
-        "localhost" => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-        host => host.parse().ok(),
-    };
-    Ok(ip.map(|ip| SocketAddr::new(ip, port)))
+}
+
+/// Would the program forward to itself?
+fn is_ours(address: &Address, listen: SocketAddr) -> bool {
+    let Address::Tcp(host, port) = address else { return false };
+    let host = if host == "localhost" { "127.0.0.1" } else { host };
+    host.parse().is_ok_and(|ip: IpAddr| meet(SocketAddr::new(ip, *port), listen))
 }

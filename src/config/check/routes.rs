@@ -20,51 +20,45 @@ pub(super) fn check(routes: &[Config], report: &mut Report) {
                 report.add(key, format!("{method:?}: methods are case-sensitive"), format!("write {upper}"));
             }
         }
-        for other in &routes[..n] {
-            if let Some(method) = shared(route, other) {
-                let what = format!("{:?} has an entry for {method} already", route.path);
-                report.add(format!("routes[{n}]"), what, "remove one of them");
-            }
+        let taken = routes[..n].iter().find_map(|other| shared(route, other));
+        if let Some(methods) = taken {
+            let what = format!("{:?} has an entry for {methods} before this one, which counts", route.path);
+            report.add(format!("routes[{n}]"), what, "remove one of them, or put this one first");
         }
     }
 }
 
-/// What both entries claim. An entry for all methods and one for GET don't clash: the latter is the exception.
-fn shared<'a>(one: &'a Config, other: &Config) -> Option<&'a str> {
-    let bare = |path: &str| path.strip_suffix('/').unwrap_or(path).to_owned();
-    match bare(&one.path) == bare(&other.path) {
+/// What an entry claims that an earlier one has. An entry for all methods behind one for GET is the rest.
+fn shared<'a>(one: &'a Config, earlier: &Config) -> Option<&'a str> {
+    let bare = |path: &str| path.trim_end_matches('/').to_owned();
+    match bare(&one.path) == bare(&earlier.path) {
         false => None,
-        true if one.methods.is_empty() && other.methods.is_empty() => Some("all methods"),
-        true => one.methods.iter().find(|method| other.methods.contains(method)).map(String::as_str),
+        true if earlier.methods.is_empty() => Some("all methods"),
+        true => one.methods.iter().find(|method| earlier.methods.contains(method)).map(String::as_str),
     }
 }
 
-/// Why no request can match a path; those that look like this always have a session, so that nobody gets around it.
+/// Why no request can match a path. Paths are compared decoded, and a request's that backends disagree about is
+/// always `on`, so that nobody gets around a route.
 fn path_fault(path: &str) -> Option<(String, &'static str)> {
-    let lower = path.to_ascii_lowercase();
-    let Some(inner) = lower.strip_prefix('/') else {
+    let Some(inner) = path.strip_prefix('/') else {
         return Some((format!("{path:?} doesn't begin with /"), "begin it with /"));
     };
-    if lower.contains(['?', '#']) {
+    if path.contains(['?', '#']) {
         return Some((
             format!("{path:?} has a query or fragment, which are never looked at"),
             "write the path only",
         ));
     }
-    if let Some(bad) = [";", "\\", "%2f", "%5c"].into_iter().find(|bad| lower.contains(bad)) {
-        return Some((
-            format!("{path:?} has {bad}, and such a path is always on"),
-            "write a path without it",
-        ));
+    if path.contains('%') {
+        let remedy = "write the characters themselves; a path with %2f, %5c or %2e is always on";
+        return Some((format!("{path:?} is percent-encoded, but paths are compared decoded"), remedy));
     }
-    if !path.bytes().all(|byte| (0x21..0x7f).contains(&byte)) {
-        return Some((format!("{path:?} has a character that no request line has"), "percent-encode it"));
-    }
-    let decoded = inner.replace("%2e", ".");
-    let inner = decoded.strip_suffix('/').unwrap_or(&decoded);
-    let is_odd = |segment: &str| matches!(segment, "" | "." | "..");
-    if !decoded.is_empty() && inner.split('/').any(is_odd) {
-        let what = format!("{path:?} has an empty, . or .. segment, and such a path is always on");
+    let segments = inner.strip_suffix('/').unwrap_or(inner);
+    let odd_segment =
+        !inner.is_empty() && segments.split('/').any(|segment| matches!(segment, "" | "." | ".."));
+    if odd_segment || path.contains([';', '\\']) || path.contains(char::is_control) {
+        let what = format!("{path:?} has ; or \\ or an empty, . or .. segment: such a path is always on");
         return Some((what, "write a path without it"));
     }
     None

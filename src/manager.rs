@@ -1,0 +1,293 @@
+//! Joins deciding to keeping: loads the session of a token, commits what became of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tracing::{debug, error, info, warn};
+
+use crate::session::{
+    Asked, Changes, Cookie, Cycle, Denied, Found, Lifetime, Live, Mode, Policy, Row, Scope, Shown, Token,
+    plan,
+};
+use crate::store::{self, Failed, Kind, OnError, Outcome, Store};
+use crate::telemetry::logging::Limited;
+use crate::telemetry::metrics::{CycleReason, Load, Metrics, Operation, Save};
+use crate::time::{Stopwatch, Timestamp};
+
+/// Loads and commits sessions for the doors.
+pub struct Manager {
+    store: Arc<dyn Store>,
+    policy: Arc<Policy>,
+    /// Scopes that count where none of today's does, best first.
+    previous: Vec<Scope>,
+    timeout: Duration,
+    on_error: OnError,
+    metrics: Arc<Metrics>,
+    limited: Limited,
+}
+
+/// One request's handle on its session.
+#[derive(Clone, Debug)]
+pub struct Session {
+    mode: Mode,
+    found: Found,
+    /// The token whose session was found.
+    token: Option<Token>,
+    shown: bool,
+    /// Previous scopes whose cookies the response is to remove.
+    stale: Vec<Scope>,
+}
+
+/// What the client is to be told of its session.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Told {
+    /// The row of the decision table that was taken; `None` where the route has no session.
+    pub row: Option<Row>,
+    /// The cookie.
+    pub cookie: Tell,
+    /// Previous scopes whose cookies are to be removed besides.
+    pub stale: Vec<Scope>,
+}
+
+impl Told {
+    /// What a client is told whose response's directives were refused and let through.
+    pub const fn refused() -> Self {
+        Self { row: Some(Row::Refused), cookie: Tell::Leave, stale: Vec::new() }
+    }
+}
+
+/// What the client is to be told by cookie.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Tell {
+    /// Nothing.
+    Leave,
+    /// This token, for so long.
+    Set(Token, Lifetime),
+    /// To forget its token.
+    Remove,
+}
+
+impl Session {
+    /// What the backend reads; `None` is an empty session.
+    pub fn reads(&self) -> Option<&Live> {
+        self.found.reads()
+    }
+
+    /// Could the store not say what there is?
+    pub const fn is_unknown(&self) -> bool {
+        matches!(self.found, Found::Unknown)
+    }
+
+    /// Has this request no session at all?
+    pub fn is_off(&self) -> bool {
+        self.mode == Mode::Off
+    }
+
+    /// What its route does with the session.
+    pub const fn mode(&self) -> Mode {
+        self.mode
+    }
+}
+
+impl Manager {
+    /// A manager over `store`. `previous` are the scopes of `cookie.previous`.
+    pub fn new(
+        store: Arc<dyn Store>,
+        policy: Arc<Policy>,
+        previous: Vec<Scope>,
+        config: &store::Config,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let (timeout, on_error) = (config.timeout.0, config.on_error);
+        Self { store, policy, previous, timeout, on_error, metrics, limited: Limited::new() }
+    }
+
+    /// Finds the session that a client showed tokens for. A request without a token costs the store nothing.
+    ///
+    /// # Errors
+    /// If the store can't say and `store.on_error` is `reject`.
+    pub async fn load(&self, mode: Mode, shown: Shown, now: Timestamp) -> Result<Session, store::Error> {
+        let (any, stale) = (shown.any, shown.stale.clone());
+        let mut session = Session { mode, found: Found::No, token: None, shown: any, stale };
+        if mode == Mode::Off || !shown.any {
+            return Ok(session);
+        }
+        (0..shown.malformed).for_each(|_| self.metrics.load(Load::Malformed));
+        (0..shown.forged).for_each(|_| self.metrics.load(Load::Forged));
+        match self.find(&shown, &mut session, now).await {
+            Ok(()) => {}
+            Err(error) if self.on_error == OnError::Reject => return Err(error),
+            Err(_) => session.found = Found::Unknown,
+        }
+        self.metrics.load(match &session.found {
+            Found::Live(_) => Load::Live,
+            Found::Ended(_) | Found::Gone(_) => Load::Ended,
+            Found::Ambiguous => Load::Ambiguous,
+            Found::Unknown => Load::Unknown,
+            Found::No if shown.is_empty() => return Ok(session),
+            Found::No => Load::Absent,
+        });
+        Ok(session)
+    }
+
+    async fn find(&self, shown: &Shown, session: &mut Session, now: Timestamp) -> Result<(), store::Error> {
+        if shown.crowd {
+            warn!("more cookies of our name than can be honest");
+            session.found = Found::Ambiguous;
+            return Ok(());
+        }
+        // How good what was found is: 0 = today's scope, then the previous ones, then ended tokens.
+        let mut best = usize::MAX;
+        for token in shown.tokens() {
+            let found = self.ask(token, now).await?;
+            let rank = match &found {
+                Found::Live(live) if live.record.scope == self.policy.scope => 0,
+                Found::Live(live) => match self.previous.iter().position(|scope| *scope == live.record.scope)
+                {
+                    Some(at) => {
+                        if !session.stale.contains(&live.record.scope) {
+                            session.stale.push(live.record.scope);
+                        }
+                        1 + at
+                    }
+                    None => continue,
+                },
+                Found::Ended(ended) if ended.reads.is_some() => usize::MAX - 2,
+                Found::Ended(_) => usize::MAX - 1,
+                _ => continue,
+            };
+            if rank == best && matches!(found, Found::Live(_)) {
+                warn!("two live sessions of one scope were shown: somebody may be tossing cookies");
+                (session.found, session.token) = (Found::Ambiguous, None);
+                if rank == 0 {
+                    return Ok(());
+                }
+            } else if rank < best {
+                best = rank;
+                (session.found, session.token) = (found, Some(*token));
+            }
+        }
+        Ok(())
+    }
+
+    async fn ask(&self, token: &Token, now: Timestamp) -> Result<Found, store::Error> {
+        let watch = Stopwatch::start();
+        let late = |_| store::Error::new(Kind::Timeout, "the store did not answer within store.timeout");
+        let found =
+            timeout(self.timeout, self.store.load(token, now)).await.map_err(late).and_then(|found| found);
+        self.metrics.operation(Operation::Load, watch.elapsed());
+        found.inspect_err(|error| self.ill(Operation::Load, error))
+    }
+
+    /// Commits what a response asks. The answer is not sent before this returns.
+    ///
+    /// # Errors
+    /// [`Failed`], and then nothing was applied, but for an unknown outcome.
+    pub async fn commit(
+        &self,
+        session: Session,
+        changes: Changes,
+        server_error: bool,
+        now: Timestamp,
+    ) -> Result<Told, Failed> {
+        let Session { mode, found, token, shown, mut stale } = session;
+        if mode == Mode::Off {
+            return Ok(Told { row: None, cookie: Tell::Leave, stale: Vec::new() });
+        }
+        let changes = if mode == Mode::Read { Changes::default() } else { changes };
+        let asked = Asked { changes, server_error, no_touch: mode == Mode::NoTouch, shown };
+        if !matches!(found, Found::Live(_) | Found::No) || server_error {
+            stale.clear();
+        }
+        let first = plan(&found, &asked, &self.policy, now);
+        let first = first.map_err(Failed::from).inspect_err(|failed| self.count_failed(failed))?;
+        let spared = first.is_nothing();
+        let outcome = if spared {
+            Outcome { row: first.row, cookie: first.cookie, minted: None }
+        } else {
+            match self.write(found, asked, now).await.inspect_err(|failed| self.count_failed(failed)) {
+                // What must not be lost in silence: an ended session, a changed key.
+                Err(Failed::Store(_)) if self.on_error == OnError::Anonymous && first.may_be_lost() => {
+                    Outcome { row: Row::Unavailable, cookie: Cookie::Leave, minted: None }
+                }
+                other => other?,
+            }
+        };
+        self.count(&outcome, spared);
+        let cookie = match (outcome.cookie, outcome.minted.or(token)) {
+            (Cookie::Set(lifetime), Some(token)) => Tell::Set(token, lifetime),
+            (Cookie::Remove, _) => Tell::Remove,
+            (Cookie::Leave | Cookie::Set(_), _) => Tell::Leave,
+        };
+        Ok(Told { row: Some(outcome.row), cookie, stale })
+    }
+
+    async fn write(&self, found: Found, asked: Asked, now: Timestamp) -> Result<Outcome, Failed> {
+        let policy = self.policy.clone();
+        let decide = Arc::new(move |found: &Found| plan(found, &asked, &policy, now));
+        let watch = Stopwatch::start();
+        let outcome = self.store.commit(found, decide, now).await;
+        self.metrics.operation(Operation::Commit, watch.elapsed());
+        outcome
+    }
+
+    fn count(&self, outcome: &Outcome, spared: bool) {
+        let metrics = &self.metrics;
+        if outcome.minted.is_some() {
+            metrics.creates.inc();
+        }
+        match outcome.row {
+            Row::Save | Row::Rescope => metrics.save(Save::Saved),
+            Row::Touch if !spared => metrics.save(Save::Touched),
+            Row::Gone => {
+                metrics.save(Save::Gone);
+                info!("a change was dropped: its session was ended meanwhile");
+            }
+            Row::Flush | Row::FlushWithData | Row::Past | Row::EndedFlush | Row::EndedFlushWithData => {
+                metrics.flushes.inc();
+            }
+            Row::CycleKey(Cycle::Asked) => metrics.cycle(CycleReason::Asked),
+            Row::CycleKey(Cycle::Login) => metrics.cycle(CycleReason::Login),
+            Row::Ambiguous
+            | Row::ServerError
+            | Row::Create
+            | Row::EndedCreate
+            | Row::EndedCycleKey
+            | Row::Touch
+            | Row::NothingToKeep
+            | Row::Nothing
+            | Row::Refused
+            | Row::Unavailable => {}
+        }
+    }
+
+    fn count_failed(&self, failed: &Failed) {
+        match failed {
+            Failed::Denied(Denied::Refused(refusal)) => {
+                self.metrics.save(Save::Refused);
+                self.metrics.refused(refusal.reason.label());
+            }
+            Failed::Denied(Denied::Conflict) => self.metrics.save(Save::Conflict),
+            Failed::Denied(Denied::Gone) => self.metrics.save(Save::Gone),
+            Failed::Denied(Denied::Unavailable) => self.metrics.save(Save::Failed),
+            Failed::Store(error) => {
+                let unknown = error.kind == Kind::OutcomeUnknown;
+                self.metrics.save(if unknown { Save::Unknown } else { Save::Failed });
+                self.ill(Operation::Commit, error);
+            }
+        }
+    }
+
+    /// Counts an ill store each time, and logs it at most once a second.
+    fn ill(&self, operation: Operation, problem: &store::Error) {
+        self.metrics.store_error(operation);
+        match self.limited.allow() {
+            Some(suppressed) => {
+                let (operation, kind) = (operation.label(), problem.kind);
+                error!(operation, ?kind, suppressed, "the store is ill: {problem}");
+            }
+            None => debug!("the store is ill: {problem}"),
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Connections to the backend: a pool for each worker, the last one used first.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::{HeaderValue, Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+use tokio_util::either::Either;
+use tracing::debug;
+
+use super::body::{Body, Customs, Progress, Upload};
+use super::error::{Error, Kind};
+use super::timer::{Alarm, Elapsed, Wheel};
+use crate::telemetry::metrics::{BackendError, Metrics};
+
+/// Where the backend listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// `http://host:port`. The name is looked up anew for each connection.
+    Tcp(String, u16),
+    /// `unix:/path`.
+    Unix(PathBuf),
+}
+
+impl Address {
+    /// Reads `proxy.backend`.
+    ///
+    /// # Errors
+    /// Says what an address looks like.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let help = || format!("{text:?} is no backend: write http://host:port or unix:/path");
+        if let Some(path) = text.strip_prefix("unix:") {
+            return if path.starts_with('/') { Ok(Self::Unix(PathBuf::from(path))) } else { Err(help()) };
+        }
+        let authority = text.strip_prefix("http://").ok_or_else(help)?.trim_end_matches('/');
+        let authority: http::uri::Authority = authority.parse().map_err(|_| help())?;
+        if authority.as_str().contains('@') || authority.host().is_empty() {
+            return Err(help());
+        }
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        Ok(Self::Tcp(host.to_owned(), authority.port_u16().unwrap_or(80)))
+    }
+
+    /// Can nobody but this machine reach it?
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Unix(_) => true,
+            Self::Tcp(host, _) => {
+                host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+            }
+        }
+    }
+
+    /// What stands in `Host` where a client of HTTP/1.0 sends none.
+    pub fn host(&self) -> HeaderValue {
+        let text = match self {
+            Self::Unix(_) => "localhost".to_owned(),
+            Self::Tcp(host, port) if host.contains(':') => format!("[{host}]:{port}"),
+            Self::Tcp(host, port) => format!("{host}:{port}"),
+        };
+        HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("localhost"))
+    }
+}
+
+/// The backend as one worker sees it.
+pub struct Backend {
+    address: Address,
+    pool: Arc<Pool>,
+    connect_timeout: Duration,
+    head_timeout: Duration,
+    customs: Customs,
+    metrics: Arc<Metrics>,
+}
+
+struct Pool {
+    idle: Mutex<Vec<Idle>>,
+    wheel: Wheel,
+    max_idle: Duration,
+}
+
+struct Idle {
+    sender: SendRequest<Upload>,
+    /// By the wheel's clock, in milliseconds.
+    since: u64,
+}
+
+/// A connection that is in use.
+pub struct Lease {
+    sender: SendRequest<Upload>,
+    /// `None` for one that must not be used again.
+    pool: Option<Arc<Pool>>,
+}
+
+impl Lease {
+    /// Makes the connection free for the next request.
+    pub fn give_back(self) {
+        if let Some(pool) = self.pool
+            && !self.sender.is_closed()
+        {
+            let since = pool.wheel.now();
+            pool.idle().push(Idle { sender: self.sender, since });
+        }
+    }
+}
+
+impl Pool {
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> Option<SendRequest<Upload>> {
+        let mut idle = self.idle();
+        let since = self.oldest();
+        while let Some(last) = idle.pop() {
+            if last.since >= since && !last.sender.is_closed() {
+                return Some(last.sender);
+            }
+        }
+        None
+    }
+
+    fn oldest(&self) -> u64 {
+        self.wheel.now().saturating_sub(u64::try_from(self.max_idle.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+impl Backend {
+    /// A backend without a connection yet.
+    pub fn new(address: Address, config: &super::Config, wheel: Wheel, customs: Customs) -> Self {
+        let max_idle = config.backend_idle_timeout.0;
+        Self {
+            address,
+            pool: Arc::new(Pool { idle: Mutex::default(), wheel, max_idle }),
+            connect_timeout: config.connect_timeout.0,
+            head_timeout: config.head_timeout.0,
+            metrics: customs.metrics.clone(),
+            customs,
+        }
+    }
+
+    /// What stands in `Host` where a client sends none.
+    pub fn host(&self) -> HeaderValue {
+        self.address.host()
+    }
+
+    /// Closes connections that nobody has used for `proxy.backend_idle_timeout`.
+    pub fn close_idle(&self) {
+        let since = self.pool.oldest();
+        self.pool.idle().retain(|idle| idle.since >= since && !idle.sender.is_closed());
+    }
+
+    /// Sends a request and waits for the head of the response; the body streams on behind it.
+    ///
+    /// A request that was not sent at all because a kept connection had just been closed is sent on another one,
+    /// whatever its method; nothing else is ever sent twice (RFC 9110 §9.2.2).
+    ///
+    /// # Errors
+    /// [`Kind::Backend`], or [`Kind::Body`] where the client broke its request off.
+    pub async fn forward(
+        &self,
+        request: Request<Incoming>,
+        alarm: &Alarm,
+        alone: bool,
+    ) -> Result<Response<Body>, Error> {
+        let progress = Progress::new(alarm.clone(), self.head_timeout);
+        let mut request = request.map(|body| Upload::new(body, self.customs.clone(), progress.clone()));
+        loop {
+            let (mut sender, fresh) = match (!alone).then(|| self.pool.take()).flatten() {
+                Some(sender) => (sender, false),
+                None => (self.connect(alone).await?, true),
+            };
+            if sender.ready().await.is_err() && !fresh {
+                continue;
+            }
+            let sent = alarm.limit(self.head_timeout, sender.try_send_request(request)).await;
+            let late = |Elapsed| Error::new(Kind::Backend(BackendError::HeadTimeout));
+            match sent.map_err(late).inspect_err(|_| self.metrics.backend_error(BackendError::HeadTimeout))? {
+                Ok(response) => {
+                    let lease = Lease { sender, pool: (!alone).then(|| self.pool.clone()) };
+                    return Ok(response.map(|body| Body::streamed(body, self.customs.clone(), lease)));
+                }
+                Err(mut failed) => match failed.take_message() {
+                    Some(unsent) if !fresh => request = unsent,
+                    _ => return Err(self.blame(failed.into_error(), &progress)),
+                },
+            }
+        }
+    }
+
+    fn blame(&self, error: hyper::Error, progress: &Progress) -> Error {
+        if progress.is_broken() {
+            return Error::new(Kind::Body).because(error);
+        }
+        let kind = if error.is_parse() { BackendError::Protocol } else { BackendError::Reset };
+        self.metrics.backend_error(kind);
+        Error::new(Kind::Backend(kind)).because(error)
+    }
+
+    async fn connect(&self, alone: bool) -> Result<SendRequest<Upload>, Error> {
+        let refuse = |kind, source: std::io::Error| {
+            self.metrics.backend_error(kind);
+            Error::new(Kind::Backend(kind)).because(source)
+        };
+        let dialled = match timeout(self.connect_timeout, self.dial()).await {
+            Ok(dialled) => dialled.map_err(|error| refuse(BackendError::Connect, error))?,
+            Err(_) => return Err(refuse(BackendError::ConnectTimeout, std::io::ErrorKind::TimedOut.into())),
+        };
+        self.metrics.backend_connections.inc();
+        let (sender, connection) = Builder::new()
+            .handshake(TokioIo::new(dialled))
+            .await
+            .map_err(|error| refuse(BackendError::Connect, std::io::Error::other(error)))?;
+        // It dies with its last sender, or when the backend hangs up.
+        let broke = |error: hyper::Error| debug!("a connection to the backend broke: {error}");
+        if alone {
+            tokio::spawn(async move { connection.with_upgrades().await.unwrap_or_else(broke) });
+        } else {
+            tokio::spawn(async move { connection.await.unwrap_or_else(broke) });
+        }
+        Ok(sender)
+    }
+
+    async fn dial(&self) -> std::io::Result<Either<TcpStream, UnixStream>> {
+        match &self.address {
+            Address::Tcp(host, port) => {
+                let stream = TcpStream::connect((&**host, *port)).await?;
+                stream.set_nodelay(true)?;
+                Ok(Either::Left(stream))
+            }
+            Address::Unix(path) => UnixStream::connect(path).await.map(Either::Right),
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! What goes wrong in an exchange, and whose fault it is.
+
+use std::fmt;
+
+use http::StatusCode;
+
+use crate::session::Refusal;
+use crate::telemetry::metrics::BackendError;
+
+/// Whose fault it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The client's.
+    Client,
+    /// The backend's.
+    Backend,
+    /// The store's.
+    Store,
+    /// Ours.
+    Sidecar,
+}
+
+/// What went wrong.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kind {
+    /// A request that can't be understood in one way only.
+    BadRequest,
+    /// `TRACE` or `CONNECT`.
+    Method,
+    /// An expectation other than `100-continue`.
+    Expectation,
+    /// The request's body broke off.
+    Body,
+    /// `X-Session-If-Version` did not hold.
+    VersionConflict,
+    /// The session was ended meanwhile, and `session.on_gone` is `reject`.
+    SessionGone,
+    /// The backend let us down.
+    Backend(BackendError),
+    /// A directive can't be obeyed.
+    DirectiveRefused(Refusal),
+    /// The store can't be asked or written.
+    StoreUnavailable,
+    /// A write was sent, and nobody knows whether it happened.
+    OutcomeUnknown,
+    /// The session doesn't fit into the request's headers.
+    SessionTooLarge,
+}
+
+/// An exchange that ends in a response of our own.
+#[derive(Debug)]
+pub struct Error {
+    /// Whose fault it is.
+    pub side: Side,
+    /// What it is.
+    pub kind: Kind,
+    /// What is behind it, for the log.
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    /// What the client is told besides the title; never a value of somebody's.
+    pub detail: Option<String>,
+}
+
+impl Error {
+    /// Makes an error; whose fault it is follows from what it is.
+    pub fn new(kind: Kind) -> Self {
+        let side = match &kind {
+            Kind::BadRequest
+            | Kind::Method
+            | Kind::Expectation
+            | Kind::Body
+            | Kind::VersionConflict
+            | Kind::SessionGone => Side::Client,
+            Kind::Backend(_) | Kind::DirectiveRefused(_) => Side::Backend,
+            Kind::StoreUnavailable | Kind::OutcomeUnknown => Side::Store,
+            Kind::SessionTooLarge => Side::Sidecar,
+        };
+        Self { side, kind, source: None, detail: None }
+    }
+
+    /// Adds what is behind it.
+    pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// Adds what the client may know of it.
+    pub fn saying(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// The status, the stable end of the problem's `type`, and its title.
+    pub const fn problem(&self) -> (StatusCode, &'static str, &'static str) {
+        match &self.kind {
+            Kind::BadRequest => (StatusCode::BAD_REQUEST, "bad-request", "The request is ambiguous"),
+            Kind::Method => {
+                (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The method is not allowed here")
+            }
+            Kind::Expectation => {
+                (StatusCode::EXPECTATION_FAILED, "expectation-failed", "The expectation can't be met")
+            }
+            Kind::Body => (StatusCode::BAD_REQUEST, "incomplete-body", "The request's body is incomplete"),
+            Kind::VersionConflict => {
+                (StatusCode::CONFLICT, "version-conflict", "The session has changed since it was read")
+            }
+            Kind::SessionGone => (StatusCode::CONFLICT, "session-gone", "The session was ended meanwhile"),
+            Kind::Backend(BackendError::ConnectTimeout | BackendError::HeadTimeout) => {
+                (StatusCode::GATEWAY_TIMEOUT, "backend-timeout", "The application did not answer in time")
+            }
+            Kind::Backend(_) => {
+                (StatusCode::BAD_GATEWAY, "backend-failed", "The application can't be reached")
+            }
+            Kind::DirectiveRefused(_) => (
+                StatusCode::BAD_GATEWAY,
+                "directive-refused",
+                "The application asked of the session what can't be done",
+            ),
+            Kind::StoreUnavailable => {
+                (StatusCode::SERVICE_UNAVAILABLE, "store-unavailable", "Sessions are not available right now")
+            }
+            Kind::OutcomeUnknown => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "outcome-unknown",
+                "It is not known whether the session was saved",
+            ),
+            Kind::SessionTooLarge => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "session-too-large",
+                "The session is too large for the request's headers",
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.problem().2)?;
+        if let Some(detail) = &self.detail {
+            write!(f, ": {detail}")?;
+        }
+        match &self.source {
+            Some(source) => write!(f, " ({source})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,34 @@
+//! Tunnels: after the backend's 101, bytes pass in both directions, and nobody looks at them.
+
+use std::sync::Arc;
+
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::copy_bidirectional;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::drain::Guard;
+use crate::telemetry::metrics::Metrics;
+
+/// Joins both sides once each has changed its protocol. Ends when either does, or with `stop`.
+pub fn tunnel(
+    client: OnUpgrade,
+    backend: OnUpgrade,
+    metrics: &Arc<Metrics>,
+    guard: Guard,
+    stop: CancellationToken,
+) {
+    let raised = metrics.tunnel();
+    tokio::spawn(async move {
+        let joined = async {
+            let (client, backend) = tokio::try_join!(client, backend).map_err(std::io::Error::other)?;
+            copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(backend)).await
+        };
+        match stop.run_until_cancelled(joined).await {
+            Some(Err(error)) => debug!("a tunnel broke: {error}"),
+            Some(Ok(_)) | None => {}
+        }
+        drop((raised, guard));
+    });
+}

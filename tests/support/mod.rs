@@ -1,0 +1,13 @@
+//! What the tests stand on: a sidecar in this process, a backend that does as it is told, a client to the byte.
+//!
+//! All of it on loopback and on ports of the system's choice; nothing waits for time to pass.
+
+pub mod backend;
+pub mod client;
+pub mod process;
+pub mod sidecar;
+
+pub use backend::{Answer, Backend, Seen};
+pub use client::{Browser, Reply, send};
+pub use process::Program;
+pub use sidecar::Sidecar;

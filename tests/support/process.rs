@@ -1,0 +1,108 @@
+//! Real programs as children of the test, on ports of the system's choice.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use super::client::{Browser, PATIENCE};
+
+/// A program that ends, with its children, when the test does.
+pub struct Program {
+    child: Child,
+    /// Where it listens.
+    pub address: SocketAddr,
+    output: Arc<Mutex<String>>,
+}
+
+impl Program {
+    /// Starts a program and waits until a line of its output holds the address that follows `ready`.
+    pub fn start(command: &mut Command, ready: &str) -> Self {
+        let name = format!("{command:?}");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name} can't be started: {error}; tests/run installs it"));
+        let output = Arc::new(Mutex::new(String::new()));
+        let (tell, told) = channel();
+        follow(child.stdout.take().expect("piped"), ready, tell.clone(), output.clone());
+        follow(child.stderr.take().expect("piped"), ready, tell, output.clone());
+        let address = told.recv_timeout(PATIENCE);
+        let address = address
+            .unwrap_or_else(|_| panic!("{name} did not become ready:\n{}", output.lock().expect("whole")));
+        Self { child, address, output }
+    }
+
+    /// The sidecar's binary before a backend; `COATROOM_BINARY` names another one than the tests' own build.
+    pub fn sidecar(backend: SocketAddr, flags: &[&str]) -> Self {
+        let binary =
+            std::env::var("COATROOM_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_coatroom").to_owned());
+        let mut command = Command::new(binary);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--telemetry-listen", "127.0.0.1:0"]);
+        command.args(["--backend", &format!("http://{backend}")]).args(flags);
+        Self::start(&mut command, "\"address\":\"")
+    }
+
+    /// The application in PHP, with the shim that keeps its sessions.
+    pub fn php() -> Self {
+        let root = env!("CARGO_MANIFEST_DIR");
+        let mut command = Command::new("php");
+        command.env("PHP_CLI_SERVER_WORKERS", "8");
+        command.args([
+            "-d",
+            &format!("auto_prepend_file={root}/clients/php/coatroom.php"),
+            "-S",
+            "127.0.0.1:0",
+        ]);
+        command.args(["-t", &format!("{root}/tests/backends/php")]);
+        Self::start(&mut command, "Development Server (http://")
+    }
+
+    /// The application in Python.
+    pub fn python() -> Self {
+        let mut command = Command::new("python3");
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/backends/python/app.py")).arg("0");
+        Self::start(&mut command, "listening on ")
+    }
+
+    /// A client with an empty cookie jar.
+    pub fn browser(&self) -> Browser {
+        Browser::new(self.address)
+    }
+
+    /// All that it has written so far.
+    pub fn output(&self) -> String {
+        self.output.lock().expect("whole").clone()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // The group: a server's workers are not to outlive it.
+        drop(Command::new("kill").args(["-KILL", "--", &format!("-{}", self.child.id())]).status());
+        drop(self.child.wait());
+    }
+}
+
+fn follow(
+    stream: impl Read + Send + 'static,
+    ready: &str,
+    tell: Sender<SocketAddr>,
+    output: Arc<Mutex<String>>,
+) {
+    let ready = ready.to_owned();
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            if let Some((_, rest)) = line.split_once(&ready) {
+                let end = rest
+                    .find(|c: char| !matches!(c, '0'..='9' | 'a'..='f' | '.' | ':' | '[' | ']'))
+                    .unwrap_or(rest.len());
+                rest[..end].parse().into_iter().for_each(|address| drop(tell.send(address)));
+            }
+            *output.lock().expect("whole") += &format!("{line}\n");
+        }
+    });
+}

@@ -1,0 +1,85 @@
+//! A sidecar in this process, with a clock that can be wound.
+
+use std::net::SocketAddr;
+
+use coatroom::app::App;
+use coatroom::config::Config;
+use coatroom::time::{Clock, Timestamp};
+
+use super::client::{self, Browser};
+
+/// A sidecar that stops, and finishes what is in flight, when it is dropped.
+pub struct Sidecar {
+    app: Option<App>,
+    /// Its clock, which stands still unless a test winds it.
+    pub clock: Clock,
+}
+
+/// When the tests' clocks begin.
+pub const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+impl Sidecar {
+    /// Starts one before `backend`.
+    pub fn before(backend: SocketAddr) -> Self {
+        Self::with(backend, |_| {})
+    }
+
+    /// Starts one before `backend`, with other settings than the defaults.
+    pub fn with(backend: SocketAddr, change: impl FnOnce(&mut Config)) -> Self {
+        Self::at(&format!("http://{backend}"), change)
+    }
+
+    /// Starts one before the backend at a URL.
+    pub fn at(backend: &str, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::default();
+        config.proxy.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        config.telemetry.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        config.proxy.backend = backend.to_owned();
+        config.proxy.workers = 2;
+        config.headers.explain = true;
+        change(&mut config);
+        let clock = Clock::stopped_at(NOW);
+        let app = App::start(&config, clock.clone()).expect("the sidecar starts");
+        Self { app: Some(app), clock }
+    }
+
+    fn app(&self) -> &App {
+        self.app.as_ref().expect("it runs until it is dropped")
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.app().address()
+    }
+
+    /// A client with an empty cookie jar.
+    pub fn browser(&self) -> Browser {
+        Browser::new(self.address())
+    }
+
+    /// The telemetry listener's answer for a path.
+    pub fn telemetry(&self, path: &str) -> client::Reply {
+        client::send(
+            self.app().telemetry(),
+            format!("GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n"),
+        )
+    }
+
+    /// The value of a metric as `/metrics` has it, 0 where it isn't there: `name{label="value"}`.
+    pub fn metric(&self, series: &str) -> u64 {
+        let text = self.telemetry("/metrics").text();
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.map_or(0, |value| value.parse::<f64>().expect("a number") as u64)
+    }
+
+    /// Stops it as SIGTERM would.
+    pub fn stop(mut self) {
+        self.app.take().into_iter().for_each(App::stop);
+    }
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        self.app.take().into_iter().for_each(App::stop);
+    }
+}
