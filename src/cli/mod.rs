@@ -37,6 +37,8 @@ enum Command {
     CheckConfig(Settings),
     /// Print the settings as they result from all sources, as TOML; secrets as (hidden).
     PrintConfig(Settings),
+    /// Try it: a shop without any session code, and coatroom before it.
+    Demo,
     /// Make keys.
     #[command(subcommand)]
     Keys(keys::Command),
@@ -48,6 +50,7 @@ pub fn run() -> ExitCode {
         Command::Serve(settings) => serve::run(&settings),
         Command::CheckConfig(settings) => check::check(&settings),
         Command::PrintConfig(settings) => check::print_config(&settings),
+        Command::Demo => demo::run().map_or_else(fail, |()| ExitCode::SUCCESS),
         Command::Keys(command) => keys::run(&command),
     }
 }

@@ -195,6 +195,7 @@ impl Browser {
             if line.contains("Max-Age=0") {
                 self.jar.remove(name);
             } else {
+                super::canary::sing(value);
                 self.jar.insert(name.to_owned(), value.to_owned());
             }
         }

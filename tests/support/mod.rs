@@ -3,6 +3,7 @@
 //! All of it on loopback and on ports of the system's choice; nothing waits for time to pass.
 
 pub mod backend;
+pub mod canary;
 pub mod client;
 pub mod process;
 pub mod sidecar;

@@ -84,6 +84,7 @@ impl Drop for Program {
         // The group: a server's workers are not to outlive it.
         drop(Command::new("kill").args(["-KILL", "--", &format!("-{}", self.child.id())]).status());
         drop(self.child.wait());
+        super::canary::printed(&self.output());
     }
 }
 

@@ -31,6 +31,7 @@ impl Sidecar {
 
     /// Starts one before the backend at a URL.
     pub fn at(backend: &str, change: impl FnOnce(&mut Config)) -> Self {
+        super::canary::listen();
         let mut config = Config::default();
         config.proxy.listen = SocketAddr::from(([127, 0, 0, 1], 0));
         config.telemetry.listen = SocketAddr::from(([127, 0, 0, 1], 0));

@@ -3,7 +3,57 @@
 mod page;
 pub mod shop;
 
-use std::net::SocketAddr;
+use std::error::Error;
+use std::net::{SocketAddr, TcpListener};
+use std::thread;
+
+use tokio::runtime::Builder;
+
+use crate::app::App;
+use crate::config::Config;
+use crate::time::Clock;
+
+/// Serves the shop and a sidecar before it until Ctrl-C.
+///
+/// It takes the usual ports if they are free, and others if they are not: a first try should not fail on that.
+///
+/// # Errors
+/// If no port can be listened on at all.
+pub fn run() -> Result<(), Box<dyn Error>> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    listener.set_nonblocking(true)?;
+    let shop = listener.local_addr()?;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    thread::Builder::new().name("shop".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            if let Ok(listener) = tokio::net::TcpListener::from_std(listener) {
+                shop::serve(listener).await;
+            }
+        });
+    })?;
+    let mut config = Config::default();
+    config.proxy.backend = format!("http://{shop}");
+    config.proxy.listen = free(config.proxy.listen);
+    config.telemetry.listen = free(config.telemetry.listen);
+    config.headers.explain = true;
+    let app = App::start(&config, Clock::system())?;
+    say(&banner(app.address(), shop));
+    app.wait();
+    Ok(())
+}
+
+/// The address, or one with a port of the system's choice if it is taken.
+fn free(address: SocketAddr) -> SocketAddr {
+    match TcpListener::bind(address) {
+        Ok(_) => address,
+        Err(_) => SocketAddr::new(address.ip(), 0),
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "the banner is what the command is asked for")]
+fn say(text: &str) {
+    println!("{text}");
+}
 
 /// What a person is told: where the shop is, and a session with curl to paste line by line.
 ///
