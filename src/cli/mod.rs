@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::Problem;
+use crate::telemetry::logging;
 use settings::Settings;
 
 /// `EX_CONFIG`: the settings are wrong, and trying again won't help.
@@ -50,7 +51,10 @@ pub fn run() -> ExitCode {
         Command::Serve(settings) => serve::run(&settings),
         Command::CheckConfig(settings) => check::check(&settings),
         Command::PrintConfig(settings) => check::print_config(&settings),
-        Command::Demo => demo::run().map_or_else(fail, |()| ExitCode::SUCCESS),
+        Command::Demo => match logging::init(&logging::Config::default()) {
+            Ok(_) => demo::run().map_or_else(fail, |()| ExitCode::SUCCESS),
+            Err(error) => fail(error),
+        },
         Command::Keys(command) => keys::run(&command),
     }
 }
