@@ -66,13 +66,11 @@ pub fn load(sources: &Sources) -> Result<Config, Vec<Problem>> {
         }
     };
     if complete {
-        for problem in config.validate() {
-            let problem = located(&figment, &layers, problem);
-            // A setting whose value didn't fit has its default now, and what that breaks is nobody's fault.
-            if !problems.iter().any(|known| known.key.starts_with(&problem.key)) {
-                problems.push(problem);
-            }
-        }
+        let found = config.validate().into_iter().map(|problem| located(&figment, &layers, problem));
+        // A setting whose value didn't fit has its default now, and what that breaks is nobody's fault.
+        let misfit = |problem: &Problem| problems.iter().any(|known| known.key.starts_with(&problem.key));
+        let found: Vec<_> = found.filter(|problem| !misfit(problem)).collect();
+        problems.extend(found);
     }
     if problems.is_empty() { Ok(config) } else { Err(problems) }
 }

@@ -8,6 +8,7 @@ mod routes;
 use super::Config;
 use super::problem::{Problem, suggest};
 use crate::secret::{HIDDEN, Secret};
+use crate::session::policy::Interval;
 use crate::telemetry::logging;
 use crate::time::Length;
 
@@ -62,10 +63,41 @@ pub(super) fn all(config: &Config) -> Vec<Problem> {
     headers::check(&config.headers, &mut report);
     store(config, &mut report);
     routes::check(&config.routes, &mut report);
+    lengths(config, &mut report);
     if let Err(text) = logging::check_level(&config.log.level) {
         report.0.push(Problem::of("log.level", &text, "write error, warn, info, debug, trace or off"));
     }
     report.0
+}
+
+/// More than this is a typing error, and no clock can add it up.
+const LONGEST: Length = Length::secs(100 * 365 * 24 * 3600);
+
+fn lengths(config: &Config, report: &mut Report) {
+    let Config { proxy, session, store, .. } = config;
+    let touch_interval = match session.touch_interval {
+        Interval::Every(length) => length,
+        Interval::Auto => Length::secs(0),
+    };
+    for (key, length) in [
+        ("proxy.connect_timeout", proxy.connect_timeout),
+        ("proxy.head_timeout", proxy.head_timeout),
+        ("proxy.client_timeout", proxy.client_timeout),
+        ("proxy.backend_idle_timeout", proxy.backend_idle_timeout),
+        ("proxy.drain_delay", proxy.drain_delay),
+        ("proxy.drain_timeout", proxy.drain_timeout),
+        ("session.touch_interval", touch_interval),
+        ("session.absolute_timeout", session.absolute_timeout),
+        ("session.grace", session.grace),
+        ("session.ended_memory", session.ended_memory),
+        ("store.timeout", store.timeout),
+        ("store.commit_timeout", store.commit_timeout),
+        ("store.sweep_interval", store.sweep_interval),
+    ] {
+        if length > LONGEST {
+            report.add(key, format!("{length} is longer than 100 years"), "make it shorter");
+        }
+    }
 }
 
 fn session(config: &Config, report: &mut Report) {

@@ -434,6 +434,8 @@ fn every_rule_is_enforced() {
         ("session.max_keys = 0", &["session.max_keys"]),
         ("session.grace = 600", &[]),
         ("session.grace = 601", &["session.grace"]),
+        ("session.absolute_timeout = '18446744073709551615'", &["session.absolute_timeout"]),
+        ("session.touch_interval = '5300 weeks'", &["session.touch_interval"]),
         ("session.cycle_on = ['']", &["session.cycle_on[0]"]),
         ("session.realm = \"a\\u0000b\"", &["session.realm"]),
         // [log]
@@ -485,6 +487,17 @@ fn every_rule_is_enforced() {
             assert!(!problem.what.is_empty() && !problem.remedy.is_empty(), "{text}: {problem}");
         }
     }
+}
+
+#[test]
+fn one_setting_may_break_several_rules() {
+    let found = lines(of_text("cookie.name = '__host-sid'\ncookie.path = '/a'"));
+    let expected = [
+        "cookie.name (line 1): looks like __Host- in other letters, which browsers take for it or not: write __Host-, or begin the name otherwise",
+        "cookie.name (line 1): browsers refuse __Host- without cookie.secure = true: set cookie.secure = true",
+        "cookie.name (line 1): browsers refuse __Host- without path = \"/\": set path = \"/\"",
+    ];
+    assert_eq!(found, expected);
 }
 
 #[test]
