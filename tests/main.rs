@@ -3,6 +3,7 @@
     missing_docs,
     unreachable_pub,
     clippy::expect_used,
+    clippy::panic,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "tests"

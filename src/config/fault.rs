@@ -104,7 +104,7 @@ fn unknown(schema: &Schema, given: &Key, table: bool) -> Problem {
 /// What a value of this setting looks like.
 fn example(schema: &Schema, key: &Key) -> String {
     const EXAMPLES: [(&str, &str); 3] = [
-        ("proxy.trusted", "write a network such as 10.0.0.0/8; a single address is 10.0.0.1/32"),
+        ("proxy.trusted", "write an address, or a network such as 10.0.0.0/8"),
         ("cookie.secure", "write true, false or \"auto\""),
         ("session.touch_interval", "write \"auto\", seconds (90) or a text such as \"90s\""),
     ];

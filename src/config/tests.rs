@@ -111,7 +111,7 @@ previous = [{ name = "old", sekure = true }]
 name = "x"
 [proxy]
 listen = "8080"
-trusted = ["10.0.0.1", "10.0.0.0/8"]
+trusted = ["10.0.0.x", "10.0.0.0/8"]
 workers = -1
 [session]
 httponly = true
@@ -139,7 +139,7 @@ log = { level = "info" }
         "cookie.previous[0].sekure (line 15): unknown setting: choose one of name, domain, path",
         "cooky (line 16): unknown section: did you mean cookie?",
         "proxy.listen (line 19): invalid socket address syntax: write a value such as \"127.0.0.1:8080\"",
-        "proxy.trusted[0] (line 20): invalid IP address syntax: write a network such as 10.0.0.0/8; a single address is 10.0.0.1/32",
+        "proxy.trusted[0] (line 20): \"10.0.0.x\" is no address: write an address, or a network such as 10.0.0.0/8",
         "proxy.workers (line 21): is negative: write a whole number, 0 or more",
         "session.httponly (line 23): unknown setting: did you mean cookie.http_only?",
         "session.touch_interval (line 25): doesn't fit: write \"auto\", seconds (90) or a text such as \"90s\"",
@@ -253,7 +253,7 @@ fn problems_of_variables_and_flags_name_them() {
         "cookie.name (COATROOM__COOKIE__NAME__X): is a setting, not a section: set it as a whole",
         "cookie.same_site (COATROOM__COOKIE__SAME_SITE): unknown value \"1\": choose one of Lax, Strict, None, \"\"",
         "cooky (COATROOM__COOKY__NAME): unknown section: did you mean cookie?",
-        "proxy.trusted[1] (COATROOM__PROXY__TRUSTED): invalid IP address syntax: write a network such as 10.0.0.0/8; a single address is 10.0.0.1/32",
+        "proxy.trusted[1] (COATROOM__PROXY__TRUSTED): \"x\" is no address: write an address, or a network such as 10.0.0.0/8",
         "proxy.workers (COATROOM__PROXY__WORKERS): is text: write a whole number, 0 or more",
         "routes (COATROOM__ROUTES__0__PATH): is a setting, not a section: set it as a whole",
         "proxy.listen (--listen): invalid socket address syntax: write a value such as \"127.0.0.1:8080\"",

@@ -20,7 +20,6 @@ use std::sync::Arc;
 use http::header::{CONNECTION, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, UPGRADE};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
@@ -38,7 +37,7 @@ use crate::store::{self, Failed};
 use crate::telemetry::metrics::{Metrics, Side};
 use crate::time::{Clock, Length, Stopwatch, Timestamp};
 use crate::wire::cookie::Jar;
-use crate::wire::forwarded::{self, Forwarded, Hop, Origin, Peer};
+use crate::wire::forwarded::{self, Forwarded, Hop, Network, Origin, Peer};
 use crate::wire::request::{Injector, View};
 use crate::wire::response::Reader;
 use crate::wire::{OnRefused, caching};
@@ -57,7 +56,7 @@ pub struct Config {
     /// Threads that serve; 0 = the number of cores, at most 4.
     pub workers: usize,
     /// Peers whose `Forwarded`, `X-Forwarded-*` and `X-Request-Id` are believed: addresses or networks.
-    pub trusted: Vec<IpNet>,
+    pub trusted: Vec<Network>,
     /// Which headers tell the backend about the client.
     pub forwarded: Forwarded,
     /// Our name in `Via`; empty = no `Via`.
@@ -197,7 +196,7 @@ impl Proxy {
             Ok(told) => told,
             Err(why) => self.refuse(self.failed(why), server_error).map(|_| Told::refused())?,
         };
-        self.tell(response.headers_mut(), told, tls, now);
+        self.tell(response.headers_mut(), &told, tls, now);
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             self.join(client, &mut response)?;
         } else {
@@ -317,7 +316,7 @@ impl Proxy {
     }
 
     /// Tells the client what became of its session.
-    fn tell(&self, headers: &mut HeaderMap, told: Told, tls: bool, now: Timestamp) {
+    fn tell(&self, headers: &mut HeaderMap, told: &Told, tls: bool, now: Timestamp) {
         let (rules, jar) = (&*self.rules, &self.rules.jar);
         let Some(row) = told.row else { return };
         let cookie = match &told.cookie {

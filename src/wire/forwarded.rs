@@ -1,6 +1,7 @@
 //! What belongs to one connection only, and what tells the backend where a request came from.
 
 use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
 
 use http::header::{
     CONNECTION, Entry, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING,
@@ -45,6 +46,32 @@ pub enum Forwarded {
     Standard,
     /// None.
     Off,
+}
+
+/// An address, or a network of them: `10.0.0.1`, `10.0.0.0/8`, `fd00::/8`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network(IpNet);
+
+impl FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let alone = || text.parse().map(|address: IpAddr| IpNet::from(address));
+        let parsed = text.parse().or_else(|_| alone());
+        parsed.map(Self).map_err(|_| format!("{text:?} is no address"))
+    }
+}
+
+impl Serialize for Network {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
 }
 
 /// What a message wanted of this connection.
@@ -150,7 +177,7 @@ impl From<SocketAddr> for Peer {
 /// Tells backends about clients.
 #[derive(Clone, Debug)]
 pub struct Origin {
-    trusted: Vec<IpNet>,
+    trusted: Vec<Network>,
     forwarded: Forwarded,
     via: Option<HeaderValue>,
 }
@@ -160,7 +187,7 @@ impl Origin {
     ///
     /// # Errors
     /// If the name is none that `Via` can carry.
-    pub fn new(trusted: &[IpNet], forwarded: Forwarded, via: &str) -> Result<Self, String> {
+    pub fn new(trusted: &[Network], forwarded: Forwarded, via: &str) -> Result<Self, String> {
         let value = HeaderValue::try_from(format!("1.1 {via}"));
         let value = value.map_err(|_| format!("{via:?} can't stand in Via"))?;
         let via = (!via.is_empty()).then_some(value);
@@ -171,7 +198,7 @@ impl Origin {
     pub fn trusts(&self, peer: IpAddr) -> bool {
         !self.trusted.is_empty() && {
             let peer = peer.to_canonical();
-            self.trusted.iter().any(|network| network.contains(&peer))
+            self.trusted.iter().any(|network| network.0.contains(&peer))
         }
     }
 
@@ -280,7 +307,12 @@ mod tests {
     }
 
     fn tell(forwarded: Forwarded, peer: &str, lines: &[(&str, &str)]) -> HeaderMap {
-        let origin = Origin::new(&["10.0.0.0/8".parse().unwrap()], forwarded, "coatroom").unwrap();
+        let origin = Origin::new(
+            &["10.1.2.3".parse().unwrap(), "10.0.0.0/24".parse().unwrap()],
+            forwarded,
+            "coatroom",
+        )
+        .unwrap();
         let mut map = headers(lines);
         origin.tell(&mut map, &SocketAddr::new(peer.parse().unwrap(), 99).into(), false);
         map
