@@ -1,4 +1,4 @@
-//! A store over any engine: what a token finds. What becomes of it is in [`super::commit`].
+//! A store over any engine: what a token finds. What becomes of it is in `commit.rs`.
 
 use std::time::Duration;
 
@@ -96,7 +96,7 @@ impl<E: Engine> Keyed<E> {
             && let Some(tip) = self.tip(successor, now).await?
             && self.same_user(&before, &tip.record)
         {
-            ended.reads = Some(Live { key, record: before, revision, until: tip.until, history: [None; 3] });
+            ended.reads = Some(Live { key, record: *before, revision, until: tip.until, history: [None; 3] });
         }
         Ok(ended)
     }
