@@ -13,7 +13,7 @@ use tokio::task::{JoinHandle, yield_now};
 
 use super::spy::Op::{Get, Replace};
 use super::spy::{Fault, Latch, Spy};
-use super::support::{Rig, ask, increment, live, memory, set};
+use super::support::{Rig, ask, delete, increment, live, memory, set};
 
 const BUDGET: Duration = Duration::from_secs(1);
 
@@ -96,6 +96,17 @@ async fn sessions_do_not_wait_for_each_other() {
     let (leader, latch) = leading(&spy, &rig, &token).await;
     let other = rig.begin(json!({"n": 0})).await;
     assert_eq!(rig.request(&other, [increment("n")]).await.row, Row::Save);
+    latch.release();
+    assert_eq!(row(leader.await), Row::Save);
+}
+
+/// Else one hanging write would hold up every image of the page.
+#[tokio::test]
+async fn who_changes_nothing_waits_for_nobody() {
+    let (spy, rig, _, token) = watched().await;
+    let (leader, latch) = leading(&spy, &rig, &token).await;
+    assert_eq!(rig.request(&token, []).await.row, Row::Nothing);
+    assert_eq!(rig.request(&token, [delete("zz")]).await.row, Row::Nothing);
     latch.release();
     assert_eq!(row(leader.await), Row::Save);
 }
