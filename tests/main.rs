@@ -12,4 +12,5 @@
 mod cli;
 mod docs;
 mod journey;
+mod store;
 mod support;

@@ -111,7 +111,7 @@ pub enum How {
         /// The key of the record that goes on.
         successor: Key,
         /// What the token read before, for requests that are in flight.
-        before: Record,
+        before: Box<Record>,
         /// The revision that it had then.
         revision: Revision,
     },
