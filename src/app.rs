@@ -171,8 +171,7 @@ fn assemble(
     };
     let lifetimes = Policy::new(session, cookie.age.0, jar.scope(), limits.clone()).lifetimes;
     let secret = secret.expose().as_bytes();
-    let injector =
-        Injector::new(headers, &session.cycle_on, lifetimes, secret).map_err(at("headers.prefix"))?;
+    let injector = Injector::new(headers, &session.cycle_on, lifetimes, secret).map_err(at("headers"))?;
     limits.budget = injector.budget();
     let policy = Arc::new(Policy::new(session, cookie.age.0, jar.scope(), limits));
     let rules = keyed::Rules {

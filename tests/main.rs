@@ -12,5 +12,6 @@
 mod cli;
 mod docs;
 mod journey;
+mod security;
 mod store;
 mod support;

@@ -34,7 +34,7 @@ use crate::drain::Drain;
 use crate::manager::{Manager, Session, Tell, Told};
 use crate::session::{Changes, Denied, Mode};
 use crate::store::{self, Failed};
-use crate::telemetry::metrics::{Metrics, Side};
+use crate::telemetry::metrics::{BackendError, Metrics, Side};
 use crate::time::{Clock, Length, Stopwatch, Timestamp};
 use crate::wire::cookie::Jar;
 use crate::wire::forwarded::{self, Forwarded, Hop, Network, Origin, Peer};
@@ -188,6 +188,11 @@ impl Proxy {
         let forwarded = self.backend.forward(request, &caller.alarm, client.is_some()).await;
         waited.set(watch.elapsed());
         let mut response = forwarded?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS && client.is_none() {
+            // Nobody asked for it: the backend has failed, and a backend that fails changes no session.
+            self.metrics.backend_error(BackendError::Protocol);
+            return Err(Error::new(Kind::Backend(BackendError::Protocol)));
+        }
 
         let now = self.clock.now();
         let changes = self.take(&mut response, &session, &nonce, now)?;
@@ -197,10 +202,9 @@ impl Proxy {
             Err(why) => self.refuse(self.failed(why), server_error).map(|_| Told::refused())?,
         };
         self.tell(response.headers_mut(), &told, tls, now);
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            self.join(client, &mut response)?;
-        } else {
-            self.part(response.headers_mut());
+        match client.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS) {
+            Some(client) => self.join(client, &mut response),
+            None => self.part(response.headers_mut()),
         }
         *response.version_mut() = Version::HTTP_11;
         Ok(response)
@@ -348,13 +352,7 @@ impl Proxy {
     }
 
     /// Joins client and backend after the backend's 101.
-    fn join(
-        &self,
-        client: Option<hyper::upgrade::OnUpgrade>,
-        response: &mut Response<Body>,
-    ) -> Result<(), Error> {
-        let unasked = || Error::new(Kind::Backend(crate::telemetry::metrics::BackendError::Protocol));
-        let client = client.ok_or_else(unasked)?;
+    fn join(&self, client: hyper::upgrade::OnUpgrade, response: &mut Response<Body>) {
         let backend = hyper::upgrade::on(&mut *response);
         let protocol = response.headers().get(UPGRADE).cloned();
         self.part(response.headers_mut());
@@ -363,7 +361,6 @@ impl Proxy {
         }
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
         upgrade::tunnel(client, backend, &self.metrics, self.drain.guard(), self.drain.cut());
-        Ok(())
     }
 }
 

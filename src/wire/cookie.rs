@@ -259,7 +259,9 @@ impl Jar {
                 None => kept.push(line.clone()),
                 Some(rest) => {
                     changed = true;
-                    kept.extend((!rest.is_empty()).then(|| HeaderValue::from_bytes(&rest).ok()).flatten());
+                    kept.extend(
+                        (!trim(&rest).is_empty()).then(|| HeaderValue::from_bytes(&rest).ok()).flatten(),
+                    );
                 }
             }
         }
@@ -424,4 +426,164 @@ fn trim(bytes: &[u8]) -> &[u8] {
     let from = bytes.iter().position(|byte| !blank(byte)).unwrap_or(bytes.len());
     let to = bytes.iter().rposition(|byte| !blank(byte)).map_or(from, |at| at + 1);
     &bytes[from..to]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+    const TOKEN: &str = "abcdefghijklmnopqrstuvwxyz234567";
+
+    fn jar(change: impl FnOnce(&mut Config)) -> Jar {
+        let mut config = Config::default();
+        change(&mut config);
+        Jar::new(&config).unwrap()
+    }
+
+    fn previous(name: &str) -> Vec<Previous> {
+        vec![Previous { name: name.to_owned(), domain: String::new(), path: root() }]
+    }
+
+    fn take(jar: &Jar, lines: &[&[u8]]) -> (Shown, Vec<Vec<u8>>) {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(COOKIE, HeaderValue::from_bytes(line).unwrap());
+        }
+        let shown = jar.take(&mut headers);
+        (shown, headers.get_all(COOKIE).iter().map(|line| line.as_bytes().to_vec()).collect())
+    }
+
+    #[test]
+    fn equal_tokens_count_once_and_malformed_ones_are_only_noted() {
+        let line = format!("sessionid={TOKEN}; sessionid=junk; sessionid={TOKEN}; sessionid=");
+        let (shown, left) = take(&jar(|_| {}), &[line.as_bytes()]);
+        assert_eq!(
+            (shown.len(), shown.malformed, shown.any, shown.crowd, left.len()),
+            (1, 2, true, false, 0)
+        );
+        let (shown, _) = take(&jar(|_| {}), &[b"sessionid=junk"]);
+        assert_eq!((shown.len(), shown.any), (0, true));
+        let (shown, _) = take(&jar(|_| {}), &[b"Sessionid=junk; sessionid"]);
+        assert!(!shown.any);
+    }
+
+    #[test]
+    fn more_than_eight_are_a_crowd() {
+        let line = |n: u8| {
+            let token = |n: u8| Token::from_bits(&[n; 20]).with_tag(None);
+            (0..n).map(|n| format!("sessionid={}", token(n))).collect::<Vec<_>>().join("; ")
+        };
+        assert!(!take(&jar(|_| {}), &[line(8).as_bytes()]).0.crowd);
+        let (shown, _) = take(&jar(|_| {}), &[line(200).as_bytes()]);
+        assert_eq!((shown.crowd, shown.len()), (true, 9));
+    }
+
+    #[test]
+    fn a_previous_name_is_taken_and_its_scope_is_stale() {
+        let jar = jar(|config| config.previous = previous("old"));
+        let (shown, left) = take(&jar, &[format!("old={TOKEN}; a=1").as_bytes()]);
+        assert_eq!((shown.len(), shown.stale, left), (1, jar.previous(), vec![b"a=1".to_vec()]));
+        assert!(take(&jar, &[format!("sessionid={TOKEN}").as_bytes()]).0.stale.is_empty());
+    }
+
+    #[test]
+    fn what_a_browser_would_send_back_as_ours_is_tossed() {
+        let jar = jar(|config| config.previous = previous("old"));
+        for (line, tossed) in [
+            ("sessionid=x; Path=/", true),
+            ("\tsessionid =x", true),
+            ("=sessionid=x", true),
+            (" = sessionid = x; Secure", true),
+            ("old=x", true),
+            ("=old=", true),
+            ("sessionid", false),
+            ("=sessionid", false),
+            ("==sessionid=x", false),
+            ("SESSIONID=x", false),
+            ("a=1; sessionid=x", false), // an attribute that no browser knows
+            ("", false),
+        ] {
+            assert_eq!(jar.is_tossed(line.as_bytes()), tossed, "{line}");
+        }
+    }
+
+    #[test]
+    fn set_and_removal_are_written_to_the_byte() {
+        let token = Token::parse(TOKEN.as_bytes()).unwrap().0;
+        let week = Lifetime::Until(NOW.plus(Duration::from_secs(604_800)));
+        let full = jar(|config| {
+            config.domain = ".shop.test".to_owned();
+            (config.path, config.secure) = ("/a".to_owned(), Secure::Always);
+            (config.same_site, config.partitioned) = (SameSite::None, true);
+        });
+        let place = "; Domain=shop.test; Path=/a";
+        let end = "; Secure; HttpOnly; SameSite=None; Partitioned";
+        let dates = "; Max-Age=604800; Expires=Tue, 21 Nov 2023 22:13:20 GMT";
+        assert_eq!(full.set(&token, week, false, NOW), format!("sessionid={TOKEN}{place}{dates}{end}"));
+        assert_eq!(full.set(&token, Lifetime::Browser, false, NOW), format!("sessionid={TOKEN}{place}{end}"));
+        let gone = "; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT";
+        assert_eq!(full.remove(false), format!("sessionid={place}{gone}{end}"));
+        let bare = jar(|config| {
+            (config.path, config.http_only, config.same_site) = (String::new(), false, SameSite::Absent);
+        });
+        assert_eq!(bare.set(&token, Lifetime::Browser, true, NOW), format!("sessionid={TOKEN}"));
+        let ages = bare.set(&token, Lifetime::Until(Timestamp::MAX), true, NOW);
+        assert!(ages.to_str().unwrap().contains("; Max-Age=34560000; "), "400 days at most: {ages:?}");
+        assert!(ages.is_sensitive());
+    }
+
+    /// The line without our pairs: taken out one by one, each with the semicolon before it, or where it comes first
+    /// with the `; ` behind it.
+    fn model(line: &[u8]) -> Vec<u8> {
+        let mut pairs: Vec<&[u8]> = line.split(|byte| *byte == b';').collect();
+        let is_ours = |pair: &&[u8]| {
+            let text: String = pair.iter().map(|byte| char::from(*byte)).collect();
+            text.split_once('=').is_some_and(|(name, _)| name.trim_matches([' ', '\t']) == "sessionid")
+        };
+        while let Some(at) = pairs.iter().position(is_ours) {
+            pairs.remove(at);
+            if at == 0
+                && let Some(first) = pairs.first_mut()
+            {
+                *first = first.strip_prefix(b" ").unwrap_or(first);
+            }
+        }
+        pairs.join(&b';')
+    }
+
+    fn pair() -> impl Strategy<Value = Vec<u8>> {
+        let byte = prop_oneof![4 => 0x20_u8..0x7f, 1 => Just(b'\t'), 2 => 0x80_u8..=0xff];
+        let byte = byte.prop_filter("a separator", |byte| *byte != b';');
+        prop_oneof![
+            proptest::collection::vec(byte, 0..8),
+            "[ \t]{0,2}sessionid[ \t]{0,2}=[ -:<-~]{0,8}".prop_map(String::into_bytes),
+            "[ ]?[Ss]essionid=?".prop_map(String::into_bytes),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_not_ours_passes_byte_for_byte(pairs in proptest::collection::vec(pair(), 1..8)) {
+            let line = pairs.join(&b';');
+            let (_, left) = take(&jar(|_| {}), &[&line]);
+            let expected = model(&line);
+            let gone = trim(&expected).is_empty() && expected != line;
+            prop_assert_eq!(left, if gone { vec![] } else { vec![expected] });
+        }
+
+        #[test]
+        fn what_we_set_is_what_we_take(bits: [u8; 20], other in "[a-z=]{0,10}") {
+            let token = Token::from_bits(&bits);
+            let signing = jar(|config| config.keys = vec![Secret::new(BASE64.encode(&[7; 32]))]);
+            for jar in [jar(|_| {}), signing] {
+                let set = jar.set(&token, Lifetime::Browser, false, NOW);
+                let pair = set.to_str().unwrap().split(';').next().unwrap().to_owned();
+                let (shown, left) = take(&jar, &[format!("a={other}; {pair}").as_bytes()]);
+                prop_assert_eq!(shown.tokens().collect::<Vec<_>>(), [&token]);
+                prop_assert_eq!(left, [format!("a={other}").into_bytes()]);
+            }
+        }
+    }
 }

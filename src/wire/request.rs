@@ -10,7 +10,7 @@ use http::{Method, Uri};
 
 use super::names::Guard;
 use super::{Config, OnOverflow};
-use crate::session::data::{Map, to_ascii, to_bare};
+use crate::session::data::{Map, RESERVED, to_ascii, to_bare};
 use crate::session::directive::{Budget, TEST_COOKIE, TEST_COOKIE_VALUE};
 use crate::session::{Data, Expiry, Id, Lifetimes, Live};
 use crate::time::Timestamp;
@@ -73,7 +73,7 @@ impl Injector {
     /// Makes an injector of the settings; `secret` is what signs requests, empty for no signature.
     ///
     /// # Errors
-    /// Says which name the prefix or an entry makes that no header can have.
+    /// Says which name the prefix or an entry makes that no header can have, or which two entries one header.
     pub fn new(
         config: &Config,
         cycle_on: &[String],
@@ -100,7 +100,14 @@ impl Injector {
         };
         let of_entry =
             |entry: &String| Ok((entry.clone(), name(&format!("Key-{}", super::names::fold(entry)))?));
-        let keys = config.keys.iter().map(of_entry).collect::<Result<Vec<_>, String>>()?;
+        // A reserved entry is injected where it is exposed, and nowhere else.
+        let readable = |entry: &&String| !entry.starts_with(RESERVED) || config.expose.contains(entry);
+        let keys = config.keys.iter().filter(readable).map(of_entry).collect::<Result<Vec<_>, String>>()?;
+        for (at, (entry, name)) in keys.iter().enumerate() {
+            if let Some((earlier, _)) = keys[..at].iter().find(|(_, other)| other == name) {
+                return Err(format!("keys lists {earlier:?} and {entry:?}, and both would be {name}"));
+            }
+        }
         let secret = (!secret.is_empty()).then(|| hmac::Key::new(hmac::HMAC_SHA256, secret));
         let budget = Budget {
             bytes: config.budget,
@@ -276,4 +283,153 @@ pub fn least_budget(config: &Config) -> Result<usize, String> {
 
 fn text(bytes: &[u8]) -> HeaderValue {
     HeaderValue::from_bytes(bytes).expect("digits and dates are ASCII")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::session::{Key, Record, Revision, Scope, Token};
+
+    const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+    fn injector(change: impl FnOnce(&mut Config)) -> Injector {
+        let mut config = Config::default();
+        change(&mut config);
+        let lifetimes = Lifetimes { age: Duration::from_secs(1_209_600), browser: false, absolute: None };
+        Injector::new(&config, &["user_id".to_owned()], lifetimes, config.secret.expose().as_bytes()).unwrap()
+    }
+
+    fn session(data: Value) -> Live {
+        let data = Data::from_map(data.as_object().unwrap().clone());
+        Live {
+            key: Key::of("", &Token::from_bits(&[1; 20])),
+            record: Record { data, ..Record::new(Scope(1), NOW) },
+            revision: Revision::from_bits(u64::MAX).unwrap(),
+            until: Timestamp::MAX,
+            history: [None; 3],
+        }
+    }
+
+    fn inject(injector: &Injector, view: View<'_>) -> Result<HeaderMap, TooLarge> {
+        let mut headers = HeaderMap::new();
+        injector.inject(&mut headers, view, &HeaderValue::from_static("0123456789abcdef"), NOW)?;
+        injector.sign(&mut headers, &Method::GET, &Uri::from_static("/"), NOW);
+        Ok(headers)
+    }
+
+    fn bytes(headers: &HeaderMap) -> usize {
+        headers.iter().map(|(name, value)| name.as_str().len() + value.len() + LINE).sum()
+    }
+
+    #[test]
+    fn each_view_has_its_state_and_only_an_active_one_names_the_session() {
+        let (injector, live) = (injector(|_| {}), session(json!({"a": 1})));
+        for (view, state, data, named) in [
+            (View::Active(&live), "active", r#"{"a":1}"#, true),
+            (View::Empty, "empty", "{}", false),
+            (View::Unavailable, "unavailable", "{}", false),
+        ] {
+            let headers = inject(&injector, view).unwrap();
+            assert_eq!(
+                (&headers["x-session-state"], &headers["x-session-data"]),
+                (&state.parse().unwrap(), &data.parse().unwrap())
+            );
+            for name in ["x-session-id", "x-session-version", "x-session-expires-at"] {
+                assert_eq!(headers.contains_key(name), named, "{state} {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_reserved_entry_is_injected_where_it_is_exposed_only() {
+        let live = session(json!({"_auth_user_id": "7", "_csrf": "s3cret", "a": {"_b": 1}}));
+        let keys = || vec!["_auth_user_id".to_owned(), "_csrf".to_owned(), "a".to_owned()];
+        let hidden = inject(&injector(|config| config.keys = keys()), View::Active(&live)).unwrap();
+        assert_eq!(hidden["x-session-data"], r#"{"a":{"_b":1}}"#);
+        assert_eq!(hidden.keys().filter(|name| name.as_str().starts_with("x-session-key-")).count(), 1);
+        let exposing = injector(|config| {
+            (config.keys, config.expose) = (keys(), vec!["_auth_user_id".to_owned()]);
+        });
+        let exposed = inject(&exposing, View::Active(&live)).unwrap();
+        assert_eq!(exposed["x-session-data"], r#"{"_auth_user_id":"7","a":{"_b":1}}"#);
+        assert_eq!(exposed["x-session-key--auth-user-id"], "7");
+        assert!(exposed.iter().all(|(_, value)| !value.to_str().unwrap().contains("s3cret")));
+    }
+
+    #[test]
+    fn a_record_that_does_not_fit_is_not_forwarded() {
+        let full = |n: usize| session(json!({"a": 1, "pad": "x".repeat(n)}));
+        let injector = injector(|config| config.budget = 1000);
+        let most = (0..1000).rev().find(|n| inject(&injector, View::Active(&full(*n))).is_ok()).unwrap();
+        let over = inject(&injector, View::Active(&full(most + 1))).unwrap_err();
+        assert_eq!(over, TooLarge { takes: 1001, budget: 1000 });
+        assert!(bytes(&inject(&injector, View::Active(&full(most))).unwrap()) <= 1000);
+    }
+
+    #[test]
+    fn what_is_required_or_says_who_the_user_is_is_never_omitted() {
+        let injector = injector(|config| {
+            (config.budget, config.on_overflow, config.required) =
+                (1000, OnOverflow::Omit, vec!["r".to_owned()]);
+        });
+        let pad = "x".repeat(300);
+        let live = session(json!({"r": 1, "a": pad, "b": pad, "user_id": 7, "c": pad}));
+        let headers = inject(&injector, View::Active(&live)).unwrap();
+        assert_eq!(headers["x-session-omitted"], r#"["c","b"]"#);
+        assert!(headers["x-session-data"].to_str().unwrap().ends_with(r#""user_id":7}"#));
+        for stuck in [json!({"r": "x".repeat(1000)}), json!({"user_id": "x".repeat(1000), "a": 1})] {
+            assert!(inject(&injector, View::Active(&session(stuck))).is_err());
+        }
+    }
+
+    #[test]
+    fn listed_entries_with_the_same_header_are_no_configuration() {
+        let lifetimes = Lifetimes { age: Duration::ZERO, browser: false, absolute: None };
+        let keys = ["member_id", "x", "MEMBER-ID"].map(str::to_owned).to_vec();
+        let config = Config { keys, ..Config::default() };
+        let why = Injector::new(&config, &[], lifetimes, b"").unwrap_err();
+        assert!(why.contains("member_id") && why.contains("MEMBER-ID"), "{why}");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_injected_stays_within_the_budget_and_parses(
+            entries in proptest::collection::vec((any::<String>(), any::<String>()), 0..8),
+            signed: bool, omit: bool, test_cookie: bool, budget in 600_usize..1500,
+        ) {
+            let injector = injector(|config| {
+                config.budget = budget;
+                config.on_overflow = if omit { OnOverflow::Omit } else { OnOverflow::Refuse };
+                config.keys = vec!["k".to_owned()];
+                config.secret = crate::secret::Secret::new(if signed { "s" } else { "" });
+            });
+            let mut map: Map = entries.iter().map(|(key, value)| (key.clone(), value.clone().into())).collect();
+            if test_cookie {
+                map.insert(TEST_COOKIE.to_owned(), TEST_COOKIE_VALUE.into());
+            }
+            if let Some((key, value)) = entries.first() {
+                map.insert("k".to_owned(), format!("{key}{value}").into());
+            }
+            let live = session(map.clone().into());
+            match inject(&injector, View::Active(&live)) {
+                Ok(headers) => {
+                    prop_assert!(bytes(&headers) <= budget);
+                    let read: Map = serde_json::from_slice(headers["x-session-data"].as_bytes()).unwrap();
+                    map.retain(|key, _| !key.starts_with(RESERVED));
+                    let omitted: Vec<String> = headers
+                        .get("x-session-omitted")
+                        .map(|names| serde_json::from_slice(names.as_bytes()).unwrap())
+                        .unwrap_or_default();
+                    prop_assert!(omit || omitted.is_empty());
+                    map.retain(|key, _| !omitted.contains(key));
+                    prop_assert_eq!(read, map);
+                }
+                // With `omit`: the names of what was left out may take more room than there is.
+                Err(large) => prop_assert!(large.takes > budget),
+            }
+        }
+    }
 }

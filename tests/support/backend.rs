@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use super::client::{PATIENCE, read_body, read_head};
+use super::gate::Gate;
 
 /// A request as the backend received it.
 #[derive(Clone, Debug, Default)]
@@ -85,20 +86,28 @@ impl Backend {
     /// A backend that answers with the headers that the request asks for: `Want-<Name>: a|b` becomes two lines of
     /// `<Name>`, `Want-Status: 500` the status.
     pub fn obedient() -> Self {
+        Self::new(|seen| obey(&seen))
+    }
+
+    /// A backend that answers with the lines of the request's body as its headers, in their order.
+    pub fn mirror() -> Self {
         Self::new(|seen| {
-            let wanted =
-                seen.headers.iter().filter_map(|(name, value)| Some((name.strip_prefix("want-")?, value)));
-            let mut answer = Answer::with(&[]);
-            for (name, value) in wanted {
-                match name {
-                    "status" => answer.status = value.parse().expect("a status"),
-                    _ => {
-                        answer.headers.extend(value.split('|').map(|line| (name.to_owned(), line.to_owned())))
-                    }
-                }
-            }
-            answer
+            let text = String::from_utf8(seen.body).expect("text");
+            let lines = text.lines().map(|line| line.split_once(": ").expect("a header"));
+            Answer::with(&lines.collect::<Vec<_>>())
         })
+    }
+
+    /// An obedient backend that keeps requests for `/slow…` behind a gate.
+    pub fn slow() -> (Self, Gate) {
+        let (gate, door) = super::gate::gate();
+        let backend = Self::new(move |seen| {
+            if seen.target.starts_with("/slow") {
+                door.pass();
+            }
+            obey(&seen)
+        });
+        (backend, gate)
     }
 
     /// A backend that does what `raw` does with each connection.
@@ -115,6 +124,18 @@ impl Backend {
     pub fn last(&self) -> Seen {
         self.seen().pop().expect("a request")
     }
+}
+
+fn obey(seen: &Seen) -> Answer {
+    let wanted = seen.headers.iter().filter_map(|(name, value)| Some((name.strip_prefix("want-")?, value)));
+    let mut answer = Answer::with(&[]);
+    for (name, value) in wanted {
+        match name {
+            "status" => answer.status = value.parse().expect("a status"),
+            _ => answer.headers.extend(value.split('|').map(|line| (name.to_owned(), line.to_owned()))),
+        }
+    }
+    answer
 }
 
 fn listen(raw: Arc<Raw>) -> SocketAddr {

@@ -1,13 +1,16 @@
 //! Tokens that must never be seen: what the suite writes, and what it must not find there afterwards.
 //!
-//! `tests/run` names a folder in `COATROOM_CANARIES`. Every token that a test was given is noted there, and so is every
-//! line that any sidecar logged, at the finest level; at the end `tests/run` looks for the one in the other, and in all
-//! that the tests printed.
+//! Every sidecar of this process logs everything, at the finest level, into memory, where a test can look for its own
+//! lines. `tests/run` names a folder in `COATROOM_CANARIES` besides: every token that a test was given is noted there, and
+//! so is every line of the log; at the end `tests/run` looks for the one in the other, and in all that the tests printed.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::PathBuf;
-use std::sync::Once;
+use std::sync::{Mutex, Once};
+
+/// What the sidecars of this process have logged.
+static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
 fn open(name: &str) -> Option<File> {
     let folder = PathBuf::from(std::env::var_os("COATROOM_CANARIES")?);
@@ -35,13 +38,33 @@ pub fn printed(output: &str) {
     }
 }
 
+/// Where log lines go.
+struct Ear(Option<File>);
+
+impl Write for Ear {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        LOG.lock().expect("no panic while held").extend_from_slice(line);
+        self.0.as_mut().map_or(Ok(()), |file| file.write_all(line))?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Lets every sidecar of this process log everything.
 pub fn listen() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        if let Some(file) = open("sidecars.log") {
-            let everything = tracing_subscriber::fmt().json().with_max_level(tracing::Level::TRACE);
-            everything.with_writer(std::sync::Mutex::new(file)).init();
-        }
+        let everything = tracing_subscriber::fmt().json().with_max_level(tracing::Level::TRACE);
+        everything.with_writer(Mutex::new(Ear(open("sidecars.log")))).init();
     });
+}
+
+/// All lines so far that hold a text.
+pub fn logged(text: &str) -> Vec<String> {
+    let log = LOG.lock().expect("no panic while held");
+    let log = String::from_utf8_lossy(&log);
+    log.lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
 }

@@ -79,11 +79,11 @@ pub fn read_head(stream: &mut impl Read) -> Option<(String, Vec<(String, String)
         }
     }
     let text = String::from_utf8_lossy(&head).into_owned();
-    let mut lines = text.trim_end().split("\r\n");
+    let mut lines = text.trim_end_matches("\r\n").split("\r\n");
     let first = lines.next().unwrap_or_default().to_owned();
     let headers = lines.map(|line| {
         let (name, value) = line.split_once(':').expect("a header");
-        (name.to_ascii_lowercase(), value.trim().to_owned())
+        (name.to_ascii_lowercase(), value.trim_matches([' ', '\t']).to_owned())
     });
     Some((first, headers.collect()))
 }
@@ -113,7 +113,7 @@ pub fn read_body(
         loop {
             let line = read_line(stream);
             let Some((name, value)) = line.split_once(':') else { break };
-            trailers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+            trailers.push((name.to_ascii_lowercase(), value.trim_matches([' ', '\t']).to_owned()));
         }
         return (body, trailers);
     }
@@ -169,6 +169,25 @@ impl Browser {
         self.request("POST", path, &[("Content-Type", "application/x-www-form-urlencoded")], form)
     }
 
+    /// `GET /`, to which the backend answers with these headers.
+    pub fn ask(&mut self, wanted: &[(&str, &str)]) -> Reply {
+        self.ask_at("/", wanted)
+    }
+
+    /// `GET path`, to which the backend answers with these headers.
+    pub fn ask_at(&mut self, path: &str, wanted: &[(&str, &str)]) -> Reply {
+        let wanted: Vec<(String, &str)> =
+            wanted.iter().map(|(name, value)| (format!("Want-{name}"), *value)).collect();
+        let headers: Vec<(&str, &str)> = wanted.iter().map(|(name, value)| (&**name, *value)).collect();
+        self.request("GET", path, &headers, "")
+    }
+
+    /// `POST /` to a mirror, which answers with these headers, in this order.
+    pub fn mirror(&mut self, wanted: &[(&str, &str)]) -> Reply {
+        let lines: String = wanted.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
+        self.request("POST", "/", &[], &lines)
+    }
+
     /// Any request; its cookies go along, and those of the response are kept.
     pub fn request(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
         let mut text = format!("{method} {path} HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n");
@@ -191,7 +210,7 @@ impl Browser {
     pub fn keep(&mut self, reply: &Reply) {
         for line in reply.all("set-cookie") {
             let pair = line.split(';').next().unwrap_or_default();
-            let (name, value) = pair.split_once('=').expect("a cookie");
+            let Some((name, value)) = pair.split_once('=') else { continue };
             if line.contains("Max-Age=0") {
                 self.jar.remove(name);
             } else {

@@ -5,6 +5,7 @@
 pub mod backend;
 pub mod canary;
 pub mod client;
+pub mod gate;
 pub mod process;
 pub mod sidecar;
 

@@ -1,10 +1,11 @@
 //! A sidecar in this process, with a clock that can be wound.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use coatroom::app::App;
+use coatroom::app::{self, App};
 use coatroom::config::Config;
-use coatroom::time::{Clock, Timestamp};
+use coatroom::time::{Clock, Stopwatch, Timestamp};
 
 use super::client::{self, Browser};
 
@@ -31,6 +32,15 @@ impl Sidecar {
 
     /// Starts one before the backend at a URL.
     pub fn at(backend: &str, change: impl FnOnce(&mut Config)) -> Self {
+        Self::start(backend, change).expect("the sidecar starts")
+    }
+
+    /// Why no sidecar starts with these settings.
+    pub fn refusal(change: impl FnOnce(&mut Config)) -> String {
+        Self::start("http://127.0.0.1:9", change).err().expect("it must not start").to_string()
+    }
+
+    fn start(backend: &str, change: impl FnOnce(&mut Config)) -> Result<Self, app::Error> {
         super::canary::listen();
         let mut config = Config::default();
         config.proxy.listen = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -40,8 +50,8 @@ impl Sidecar {
         config.headers.explain = true;
         change(&mut config);
         let clock = Clock::stopped_at(NOW);
-        let app = App::start(&config, clock.clone()).expect("the sidecar starts");
-        Self { app: Some(app), clock }
+        let app = App::start(&config, clock.clone())?;
+        Ok(Self { app: Some(app), clock })
     }
 
     fn app(&self) -> &App {
@@ -71,6 +81,30 @@ impl Sidecar {
         let text = self.telemetry("/metrics").text();
         let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         line.map_or(0, |value| value.parse::<f64>().expect("a number") as u64)
+    }
+
+    /// Waits until a metric has a value.
+    pub fn until(&self, series: &str, value: u64) {
+        let begun = Stopwatch::start();
+        while self.metric(series) != value {
+            assert!(begun.elapsed() < client::PATIENCE, "{series} never became {value}");
+            std::thread::yield_now();
+        }
+    }
+
+    /// How often the store was asked to load a session.
+    pub fn loads(&self) -> u64 {
+        self.metric("coatroom_store_operation_duration_seconds_count{operation=\"load\"}")
+    }
+
+    /// How often the store was asked to write.
+    pub fn commits(&self) -> u64 {
+        self.metric("coatroom_store_operation_duration_seconds_count{operation=\"commit\"}")
+    }
+
+    /// Winds the clock forward.
+    pub fn wind(&self, by: Duration) {
+        self.clock.advance(by);
     }
 
     /// Stops it as SIGTERM would.

@@ -1,0 +1,9 @@
+//! What an attacker may try: a client, a confused backend, whoever reads logs or the store.
+
+mod hiding;
+mod leaks;
+mod nonce;
+mod secrecy;
+mod signed;
+mod spoofing;
+mod tossing;
