@@ -162,7 +162,7 @@ fn assemble(
 ) -> Result<(Parts, Arc<dyn Store>), Error> {
     let Config { session, headers, cookie, .. } = config;
     let jar = Jar::new(cookie).map_err(at("cookie.keys"))?;
-    let secret = Secret::of(&headers.secret, &headers.secret_file).map_err(at("headers.secret"))?;
+    let secret = Secret::of(&headers.secret, &headers.secret_file).map_err(at("headers.secret_file"))?;
     let mut limits = Limits {
         max_bytes: session.max_bytes,
         max_keys: session.max_keys,

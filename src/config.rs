@@ -1,23 +1,108 @@
-//! The configuration.
+//! All settings: the sections of every module, read in layers and checked as a whole.
+//!
+//! Later layers override earlier ones: defaults, the file (TOML), the environment (`COATROOM__SECTION__KEY`), the
+//! flags. Nothing is read that was not asked for: no file is searched for. Whatever is wrong is reported at once,
+//! each [`Problem`] with its key, its source and a remedy, so that a deployment fails once and not once a mistake.
+
+mod check;
+mod fault;
+mod file;
+mod key;
+mod layers;
+mod problem;
+mod schema;
+mod warning;
+
+use figment::Figment;
 use serde::{Deserialize, Serialize};
-/// All settings.
+
+pub use layers::{Flag, Sources};
+pub use problem::Problem;
+
+use crate::proxy::{self, routes};
+use crate::telemetry::{self, logging};
+use crate::wire::{self, cookie};
+use crate::{session, store};
+
+/// The settings of the whole program.
+///
+/// `Debug` and [`Config::to_toml`] show no secret.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// x
-    pub proxy: crate::proxy::Config,
-    /// x
-    pub cookie: crate::wire::cookie::Config,
-    /// x
-    pub session: crate::session::Config,
-    /// x
-    pub headers: crate::wire::Config,
-    /// x
-    pub store: crate::store::Config,
-    /// x
-    pub routes: Vec<crate::proxy::routes::Config>,
-    /// x
-    pub telemetry: crate::telemetry::Config,
-    /// x
-    pub log: crate::telemetry::logging::Config,
+    /// The sockets on both sides.
+    pub proxy: proxy::Config,
+    /// The session cookie.
+    pub cookie: cookie::Config,
+    /// How sessions live and end.
+    pub session: session::Config,
+    /// What the sidecar and the backend say to each other.
+    pub headers: wire::Config,
+    /// Where sessions are kept.
+    pub store: store::Config,
+    /// Which requests have a session; empty = all.
+    pub routes: Vec<routes::Config>,
+    /// The listener for probes and Prometheus.
+    pub telemetry: telemetry::Config,
+    /// What is written to standard error.
+    pub log: logging::Config,
 }
+
+/// Reads the settings from all sources and checks them.
+///
+/// # Errors
+/// Every problem there is, in the order of the sources: unknown keys, values that don't fit, and what
+/// [`Config::validate`] says of those that do. Only where the file can't be read at all are settings not checked
+/// against each other, since most of them are not known.
+pub fn load(sources: &Sources) -> Result<Config, Vec<Problem>> {
+    let layers::Gathered { layers, mut problems, complete } = layers::gather(sources);
+    let figment = layers.iter().fold(Figment::new(), Figment::merge);
+    let config = match figment.extract::<Config>() {
+        Ok(config) => config,
+        // Every value was tried on its own before, so this is a mistake of ours; it must not stay unseen.
+        Err(error) => {
+            problems.push(Problem::new(error.path.join("."), error.kind.to_string(), "report this as a bug"));
+            return Err(problems);
+        }
+    };
+    if complete {
+        let found = config.validate().into_iter().map(|problem| located(&figment, &layers, problem));
+        // A setting whose value didn't fit has its default now, and what that breaks is nobody's fault.
+        let misfit = |problem: &Problem| problems.iter().any(|known| known.key.starts_with(&problem.key));
+        let found: Vec<_> = found.filter(|problem| !misfit(problem)).collect();
+        problems.extend(found);
+    }
+    if problems.is_empty() { Ok(config) } else { Err(problems) }
+}
+
+/// The problem with the source that its value came from, and with the key as it is there.
+fn located(figment: &Figment, layers: &[layers::Layer], problem: Problem) -> Problem {
+    let setting = problem.key.split('[').next().unwrap_or_default();
+    let name = figment.find_metadata(setting).map_or("", |metadata| &metadata.name);
+    let Some(layer) = layers.iter().find(|layer| layer.name() == name) else { return problem };
+    let key = layer.origin(&problem.key);
+    let source = layer.place(&key);
+    Problem { key, ..problem }.at(source)
+}
+
+impl Config {
+    /// Checks every rule that a value of the right type can still break, alone or together with others.
+    ///
+    /// Reads the files of the `…_file` settings. The problems name no source: only [`load`] knows it.
+    pub fn validate(&self) -> Vec<Problem> {
+        check::all(self)
+    }
+
+    /// Says what is allowed, but seldom meant.
+    pub fn warnings(&self) -> Vec<String> {
+        warning::all(self)
+    }
+
+    /// Writes all settings as TOML that [`load`] reads; secrets stand as `(hidden)`.
+    pub fn to_toml(&self) -> String {
+        toml::to_string_pretty(self).expect("settings are texts, numbers, lists and tables, which TOML has")
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// Each module, and the modules that it may name. Leaves stand with what they need themselves.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
-    ("cli", &["app", "config", "telemetry", "time", "secret"]),
+    ("cli", &["app", "config", "session", "telemetry", "time", "secret"]),
     (
         "app",
         &["config", "proxy", "manager", "store", "session", "wire", "telemetry", "drain", "secret", "time"],

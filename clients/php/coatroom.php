@@ -45,8 +45,8 @@ final class Coatroom implements SessionHandlerInterface, SessionIdInterface, Ses
     private const HELD = 1 << 20;
     /** Bytes of a header line: Apache takes no more than 8,190 from FastCGI. */
     private const LINE = 8000;
-    /** Levels of arrays that coatroom takes in an entry; it also ends an array that contains itself. */
-    private const DEEPEST = 32;
+    /** Levels of arrays in an entry: coatroom takes 32 with the object of entries. It also ends an array that contains itself. */
+    private const DEEPEST = 31;
     private const NAMES = ['Flush', 'Clear', 'Cycle-Key', 'Delete', 'Set', 'Increment', 'Nonce'];
 
     public static ?self $request = null;

@@ -1,3 +1,88 @@
-//! The command line: what the program can be asked to do.
+//! The command line: what the program is told to do, and the only layer that prints.
+//!
+//! Exit codes: 0, 1 when something failed, 2 for a command line that can't be read, 78 (`EX_CONFIG` of sysexits)
+//! for settings with problems.
 
+mod check;
 pub mod demo;
+mod keys;
+mod serve;
+mod settings;
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Problem;
+use crate::telemetry::logging;
+use settings::Settings;
+
+/// `EX_CONFIG`: the settings are wrong, and trying again won't help.
+const EX_CONFIG: u8 = 78;
+
+/// Gives any HTTP application server-side sessions: a reverse proxy beside it.
+#[derive(Parser)]
+#[command(name = "coatroom", version, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve until SIGTERM.
+    Serve(Settings),
+    /// Check the settings and print all problems, one a line; exit with 78 if there are any.
+    CheckConfig(Settings),
+    /// Print the settings as they result from all sources, as TOML; secrets as (hidden).
+    PrintConfig(Settings),
+    /// Try it: a shop without any session code, and coatroom before it.
+    Demo,
+    /// Make keys.
+    #[command(subcommand)]
+    Keys(keys::Command),
+}
+
+/// Does what the command line says.
+pub fn run() -> ExitCode {
+    match Cli::parse().command {
+        Command::Serve(settings) => serve::run(&settings),
+        Command::CheckConfig(settings) => check::check(&settings),
+        Command::PrintConfig(settings) => check::print_config(&settings),
+        Command::Demo => match logging::init(&logging::Config::default()) {
+            Ok(_) => demo::run().map_or_else(fail, |()| ExitCode::SUCCESS),
+            Err(error) => fail(error),
+        },
+        Command::Keys(command) => keys::run(&command),
+    }
+}
+
+/// Writes to standard output. A reader that went away (`| head`) is no failure of ours.
+fn print(text: &str) -> ExitCode {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            fail(format_args!("standard output: {error}"))
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// Writes a line to standard error. Where that is closed there is nobody to tell.
+fn tell(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Says why something failed.
+fn fail(what: impl Display) -> ExitCode {
+    tell(format_args!("coatroom: {what}"));
+    ExitCode::FAILURE
+}
+
+/// Says what is wrong with the settings.
+fn refuse(problems: &[Problem]) -> ExitCode {
+    problems.iter().for_each(tell);
+    ExitCode::from(EX_CONFIG)
+}

@@ -20,6 +20,7 @@ use tracing::{debug, info, warn};
 
 use super::body::{Body, Customs};
 use super::finish::{Begun, Finish};
+use super::nonce::Nonces;
 use super::timer::{Alarm, Wheel};
 use super::{Address, Backend, Caller, Config, Proxy, Rules, Waited, reply};
 use crate::drain::{Drain, Guard, Signal};
@@ -27,6 +28,7 @@ use crate::manager::Manager;
 use crate::telemetry::logging::Limited;
 use crate::telemetry::metrics::{Metrics, Raised};
 use crate::time::{Clock, Stopwatch};
+use crate::wire::forwarded::Peer;
 
 /// Connections that the kernel keeps for a listener until it accepts them.
 const BACKLOG: i32 = 4096;
@@ -89,6 +91,7 @@ pub async fn work(listener: std::net::TcpListener, parts: Parts) -> io::Result<(
         rules: parts.rules,
         manager: parts.manager,
         backend: Backend::new(parts.backend, &parts.config, wheel.clone(), parts.customs.clone()),
+        nonces: Nonces::default(),
         customs: parts.customs,
         metrics: metrics.clone(),
         clock: parts.clock,
@@ -159,7 +162,7 @@ impl Worker {
             access: self.access,
             ids: self.ids.clone(),
             guard: drain.guard(),
-            peer,
+            peer: Arc::new(peer.into()),
         };
         let connection = self.http.serve_connection(TokioIo::new(stream), service).with_upgrades();
         let served = Served { connection, signal: Some(drain.signal()), _raised: self.metrics.connection() };
@@ -223,7 +226,7 @@ struct Visitor {
     access: bool,
     ids: Arc<Ids>,
     guard: Guard,
-    peer: SocketAddr,
+    peer: Arc<Peer>,
 }
 
 impl Service<Request<Incoming>> for Visitor {
@@ -236,7 +239,7 @@ impl Service<Request<Incoming>> for Visitor {
         let id = self.id(&request);
         let exchange = Exchange {
             proxy: self.proxy.clone(),
-            caller: Caller { peer: self.peer, id, alarm: self.alarm.clone() },
+            caller: Caller { peer: self.peer.clone(), id, alarm: self.alarm.clone() },
             metrics: self.metrics.clone(),
             access: self.access,
         };
@@ -250,7 +253,7 @@ impl Visitor {
         let theirs = request
             .headers()
             .get(reply::X_REQUEST_ID)
-            .filter(|_| self.proxy.rules.origin.trusts(self.peer.ip()));
+            .filter(|_| self.proxy.rules.origin.trusts(self.peer.address.ip()));
         let fits = |id: &&HeaderValue| {
             (1..=128).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
         };
@@ -300,7 +303,7 @@ impl Exchange {
         info!(
             target: "coatroom::access",
             id = self.caller.id.to_str().unwrap_or_default(),
-            peer = %self.caller.peer.ip(),
+            peer = %self.caller.peer.address.ip(),
             %method,
             path,
             status = response.status().as_u16(),

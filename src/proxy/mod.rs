@@ -8,6 +8,7 @@ pub mod body;
 pub mod error;
 pub mod finish;
 pub mod listen;
+pub mod nonce;
 pub mod reply;
 pub mod routes;
 pub mod timer;
@@ -16,11 +17,9 @@ pub mod upgrade;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use aws_lc_rs::rand;
 use http::header::{CONNECTION, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, UPGRADE};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
@@ -28,6 +27,7 @@ use self::backend::{Address, Backend};
 use self::body::{Body, Customs};
 use self::error::{Error, Kind};
 use self::finish::Begun;
+use self::nonce::Nonces;
 use self::routes::Routes;
 use self::timer::Alarm;
 use crate::drain::Drain;
@@ -37,7 +37,7 @@ use crate::store::{self, Failed};
 use crate::telemetry::metrics::{BackendError, Metrics, Side};
 use crate::time::{Clock, Length, Stopwatch, Timestamp};
 use crate::wire::cookie::Jar;
-use crate::wire::forwarded::{self, Forwarded, Hop, Origin};
+use crate::wire::forwarded::{self, Forwarded, Hop, Network, Origin, Peer};
 use crate::wire::request::{Injector, View};
 use crate::wire::response::Reader;
 use crate::wire::{OnRefused, caching};
@@ -56,7 +56,7 @@ pub struct Config {
     /// Threads that serve; 0 = the number of cores, at most 4.
     pub workers: usize,
     /// Peers whose `Forwarded`, `X-Forwarded-*` and `X-Request-Id` are believed: addresses or networks.
-    pub trusted: Vec<IpNet>,
+    pub trusted: Vec<Network>,
     /// Which headers tell the backend about the client.
     pub forwarded: Forwarded,
     /// Our name in `Via`; empty = no `Via`.
@@ -121,6 +121,7 @@ pub struct Proxy {
     rules: Arc<Rules>,
     manager: Arc<Manager>,
     backend: Backend,
+    nonces: Nonces,
     customs: Customs,
     metrics: Arc<Metrics>,
     clock: Clock,
@@ -130,7 +131,7 @@ pub struct Proxy {
 /// What is known of a request besides itself.
 pub struct Caller {
     /// Whom the connection is with.
-    pub peer: SocketAddr,
+    pub peer: Arc<Peer>,
     /// The request's ID, ours or a trusted peer's.
     pub id: HeaderValue,
     /// Rings when the backend has taken too long.
@@ -171,8 +172,8 @@ impl Proxy {
         check(&request)?;
         let (rules, now) = (&*self.rules, self.clock.now());
         let mode = rules.routes.of(request.method(), request.uri().path());
-        let tls = rules.origin.is_tls(request.headers(), caller.peer.ip(), false);
-        let nonce = nonce();
+        let tls = rules.origin.is_tls(request.headers(), caller.peer.address.ip(), false);
+        let nonce = self.nonces.next();
         let stripped = rules.injector.guard().strip_request(request.headers_mut());
         self.metrics.stripped(Side::Client, stripped as u64);
         let shown = rules.jar.take(request.headers_mut());
@@ -202,7 +203,7 @@ impl Proxy {
             },
             None => Told::refused(),
         };
-        self.tell(response.headers_mut(), told, tls, now);
+        self.tell(response.headers_mut(), &told, tls, now);
         match client.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS) {
             Some(client) => self.join(client, &mut response),
             None => self.part(response.headers_mut()),
@@ -229,7 +230,7 @@ impl Proxy {
         }
         headers.remove(EXPECT);
         forwarded::announce(headers, |name| self.passes(name));
-        self.rules.origin.tell(headers, caller.peer, tls);
+        self.rules.origin.tell(headers, &caller.peer, tls);
         headers.insert(reply::X_REQUEST_ID, caller.id.clone());
         forwarded::put_hop(headers, &hop);
         *request.version_mut() = Version::HTTP_11;
@@ -332,7 +333,7 @@ impl Proxy {
     }
 
     /// Tells the client what became of its session.
-    fn tell(&self, headers: &mut HeaderMap, told: Told, tls: bool, now: Timestamp) {
+    fn tell(&self, headers: &mut HeaderMap, told: &Told, tls: bool, now: Timestamp) {
         let (rules, jar) = (&*self.rules, &self.rules.jar);
         let Some(row) = told.row else { return };
         let cookie = match &told.cookie {
@@ -393,14 +394,4 @@ fn check(request: &Request<Incoming>) -> Result<(), Error> {
             if expects.iter().all(known) { Ok(()) } else { Err(Error::new(Kind::Expectation)) }
         }
     }
-}
-
-fn nonce() -> HeaderValue {
-    let mut bits = [0; 8];
-    // Without random numbers there is no token either; an empty nonce makes every directive count as refused.
-    let text = match rand::fill(&mut bits) {
-        Ok(()) => format!("{:016x}", u64::from_ne_bytes(bits)),
-        Err(_) => String::new(),
-    };
-    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
 }

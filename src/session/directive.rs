@@ -263,7 +263,8 @@ impl Changes {
         let mut record = base.cloned().unwrap_or_else(|| Record::new(policy.scope, now));
         let mut effect = (false, None, false);
         let (changed, cycle, past) = (&mut effect.0, &mut effect.1, &mut effect.2);
-        let mut map = (!self.list.is_empty()).then(|| record.data.map().clone()).unwrap_or_default();
+        // Nothing asked, nothing parsed.
+        let mut map = if self.list.is_empty() { Map::new() } else { record.data.map().clone() };
         for directive in &self.list {
             *changed |= match directive {
                 Directive::Flush => true,
@@ -277,7 +278,9 @@ impl Changes {
                     true
                 }
                 Directive::Delete(keys) => {
-                    keys.iter().fold(false, |hit, key| map.shift_remove(key).is_some() || hit)
+                    let before = map.len();
+                    map.retain(|key, _| !keys.contains(key));
+                    map.len() < before
                 }
                 Directive::Set(entries) => {
                     map.extend(entries.clone());

@@ -364,7 +364,7 @@ mod tests {
     }
 
     fn map(value: serde_json::Value) -> Map {
-        value.as_object().unwrap().clone()
+        serde_json::from_value(value).unwrap()
     }
 
     fn key(n: u8) -> Key {

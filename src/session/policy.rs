@@ -117,7 +117,7 @@ pub enum OnGone {
     Reject,
 }
 
-/// Everything that [`plan`] depends on but the session and the response: settings, resolved.
+/// Everything that [`super::plan()`] depends on but the session and the response: settings, resolved.
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// Idle, absolute and cookie lifetimes.

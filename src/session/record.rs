@@ -4,6 +4,7 @@ use std::fmt;
 use std::num::NonZeroU64;
 
 use aws_lc_rs::digest;
+use data_encoding::HEXLOWER;
 
 use super::data::Data;
 use super::expiry::Expiry;
@@ -28,6 +29,13 @@ impl Revision {
     /// The 64 bits.
     pub const fn bits(self) -> u64 {
         self.0.get()
+    }
+
+    /// The 16 hexadecimal digits of `X-Session-Version`.
+    pub fn to_hex(self) -> [u8; 16] {
+        let mut hex = [0; 16];
+        HEXLOWER.encode_mut(&self.bits().to_be_bytes(), &mut hex);
+        hex
     }
 
     /// Reads the 16 hexadecimal digits that [`fmt::Display`] writes, and nothing else.
@@ -103,7 +111,7 @@ pub enum How {
         /// The key of the record that goes on.
         successor: Key,
         /// What the token read before, for requests that are in flight.
-        before: Record,
+        before: Box<Record>,
         /// The revision that it had then.
         revision: Revision,
     },

@@ -147,7 +147,7 @@ impl<E: Engine> Keyed<E> {
         let swapped = match (old, &created) {
             (Old::Touch(until), _) => self.engine.touch(&live.key, live.revision, until).await,
             (Old::Cycle, Some((_, successor, _))) => {
-                let before = live.record.clone();
+                let before = Box::new(live.record.clone());
                 let how = How::Cycled { successor: *successor, before, revision: live.revision };
                 self.end(live, how, now).await
             }

@@ -1,4 +1,4 @@
-//! A store over any engine: what a token finds. What becomes of it is in [`super::commit`].
+//! A store over any engine: what a token finds. What becomes of it is in `commit.rs`.
 
 use std::time::Duration;
 
@@ -96,7 +96,7 @@ impl<E: Engine> Keyed<E> {
             && let Some(tip) = self.tip(successor, now).await?
             && self.same_user(&before, &tip.record)
         {
-            ended.reads = Some(Live { key, record: before, revision, until: tip.until, history: [None; 3] });
+            ended.reads = Some(Live { key, record: *before, revision, until: tip.until, history: [None; 3] });
         }
         Ok(ended)
     }
@@ -142,14 +142,21 @@ impl<E: Engine> Store for Keyed<E> {
     fn commit(&self, found: Found, decide: Decide, now: Timestamp) -> Pending<'_, Result<Outcome, Failed>> {
         Box::pin(async move {
             let deadline = Instant::now() + self.rules.commit_timeout;
+            let planned = decide(&found);
+            if let Ok(plan) = &planned
+                && plan.is_nothing()
+            {
+                // Who has nothing to write waits for nobody who does.
+                return Ok(Outcome { row: plan.row, cookie: plan.cookie, minted: None });
+            }
             match found {
                 Found::Live(live) => {
                     let job = Job { decide, now, deadline };
                     self.lanes.commit(live.key, *live, job, |live, jobs| self.serve(live, jobs)).await
                 }
                 other => {
-                    let (plan, progress) = (decide(&other)?, Progress::default());
-                    Ok(progress.until(deadline, self.elsewhere(&other, plan, now, &progress)).await?)
+                    let progress = Progress::default();
+                    Ok(progress.until(deadline, self.elsewhere(&other, planned?, now, &progress)).await?)
                 }
             }
         })

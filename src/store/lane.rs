@@ -38,7 +38,7 @@ struct Waiting {
 enum Turn {
     Answered(Answer),
     /// It leads now, its own job first. With it comes the session as the leader before left it.
-    Lead(Vec<Waiting>, Option<Live>),
+    Lead(Vec<Waiting>, Option<Box<Live>>),
 }
 
 /// The lanes of a store: one for each session that is being written.
@@ -53,7 +53,7 @@ pub(super) struct Lanes {
 struct Leader<'a> {
     lanes: &'a Lanes,
     key: Key,
-    left: Option<Live>,
+    left: Option<Box<Live>>,
 }
 
 impl Lanes {
@@ -78,8 +78,8 @@ impl Lanes {
             },
         };
         let mut leader = Leader { lanes: self, key, left: None };
-        let (answers, left) = serve(left.unwrap_or(loaded), jobs).await;
-        leader.left = left;
+        let (answers, left) = serve(left.map_or(loaded, |left| *left), jobs).await;
+        leader.left = left.map(Box::new);
         let mut answers = answers.into_iter();
         let mine = answers.next().unwrap_or_else(|| Err(abandoned()));
         // The first turn is one's own, taken already.

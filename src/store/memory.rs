@@ -60,6 +60,12 @@ struct Queues {
     known: VecDeque<(Key, u64)>,
 }
 
+impl Queues {
+    fn len(&self) -> usize {
+        self.fresh.len() + self.back.len() + self.known.len()
+    }
+}
+
 /// A key is a hash already.
 #[derive(Default)]
 pub struct KeyHasher(u64);
@@ -78,6 +84,17 @@ impl Hasher for KeyHasher {
     }
 }
 
+/// What the memory engine holds now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Sessions and memories of ended ones.
+    pub sessions: usize,
+    /// Bytes as `store.max_bytes` counts them.
+    pub bytes: usize,
+    /// Places in the order of eviction, stale ones included.
+    pub queued: usize,
+}
+
 impl Memory {
     /// An empty engine with the limits of the settings.
     pub fn new(config: &Config, evictions: IntCounter) -> Self {
@@ -91,6 +108,12 @@ impl Memory {
             max_bytes: config.max_bytes,
             evictions,
         }
+    }
+
+    /// What is held now.
+    pub fn usage(&self) -> Usage {
+        let queued = self.queues().len();
+        Usage { sessions: self.count.load(Relaxed), bytes: self.bytes.load(Relaxed), queued }
     }
 
     fn freed(&self, slot: &Slot) {
@@ -109,8 +132,7 @@ impl Memory {
     fn enqueue(&self, key: Key, birth: u64) {
         let mut queues = self.queues();
         queues.fresh.push_back((key, birth));
-        let length = queues.fresh.len() + queues.back.len() + queues.known.len();
-        if length > 2 * self.count.load(Relaxed) + 1024 {
+        if queues.len() > 2 * self.count.load(Relaxed) + 1024 {
             let lives =
                 |(key, birth): &(Key, u64)| self.slots.get(key).is_some_and(|slot| slot.birth == *birth);
             let Queues { fresh, back, known } = &mut *queues;

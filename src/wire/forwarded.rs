@@ -1,10 +1,11 @@
 //! What belongs to one connection only, and what tells the backend where a request came from.
 
 use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
 
 use http::header::{
-    CONNECTION, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
-    VIA,
+    CONNECTION, Entry, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE, VIA,
 };
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -47,6 +48,32 @@ pub enum Forwarded {
     Off,
 }
 
+/// An address, or a network of them: `10.0.0.1`, `10.0.0.0/8`, `fd00::/8`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network(IpNet);
+
+impl FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let alone = || text.parse().map(|address: IpAddr| IpNet::from(address));
+        let parsed = text.parse().or_else(|_| alone());
+        parsed.map(Self).map_err(|_| format!("{text:?} is no address"))
+    }
+}
+
+impl Serialize for Network {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// What a message wanted of this connection.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Hop {
@@ -59,17 +86,19 @@ pub struct Hop {
 /// Removes what belongs to one connection only (RFC 9110 §7.6.1), whatever a client names in `Connection`.
 pub fn take_hop(headers: &mut HeaderMap) -> Hop {
     let mut hop = Hop::default();
+    // One look at the names spares most messages a look-up for each name that might be there.
+    if !headers.keys().any(is_hop) {
+        return hop;
+    }
+    let lines: Vec<HeaderValue> = headers.get_all(CONNECTION).iter().cloned().collect();
+    headers.remove(CONNECTION);
     let mut upgrades = false;
-    if headers.contains_key(CONNECTION) {
-        let lines: Vec<HeaderValue> = headers.get_all(CONNECTION).iter().cloned().collect();
-        headers.remove(CONNECTION);
-        for name in lines.iter().flat_map(tokens) {
-            upgrades |= name.eq_ignore_ascii_case("upgrade");
-            let name = name.to_ascii_lowercase();
-            let ours = ["upgrade", "te", "close", "keep-alive"].contains(&&*name);
-            if !ours && !PROTECTED.contains(&&*name) && !name.starts_with(X_FORWARDED) {
-                headers.remove(&*name);
-            }
+    for name in lines.iter().flat_map(tokens) {
+        upgrades |= name.eq_ignore_ascii_case("upgrade");
+        let name = name.to_ascii_lowercase();
+        let ours = ["upgrade", "te", "close", "keep-alive"].contains(&&*name);
+        if !ours && !PROTECTED.contains(&&*name) && !name.starts_with(X_FORWARDED) {
+            headers.remove(&*name);
         }
     }
     let upgrade = headers.remove(UPGRADE);
@@ -78,11 +107,15 @@ pub fn take_hop(headers: &mut HeaderMap) -> Hop {
         upgrade.filter(|protocol| upgrades && !tokens(protocol).any(|name| name.eq_ignore_ascii_case("h2c")));
     hop.trailers =
         headers.get_all(TE).iter().flat_map(tokens).any(|coding| coding.eq_ignore_ascii_case("trailers"));
-    headers.remove(TE);
-    headers.remove(KEEP_ALIVE);
-    headers.remove(PROXY_CONNECTION);
-    headers.remove(TRANSFER_ENCODING);
+    for name in [TE, KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING] {
+        headers.remove(name);
+    }
     hop
+}
+
+fn is_hop(name: &HeaderName) -> bool {
+    let hops = ["connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"];
+    hops.contains(&name.as_str())
 }
 
 /// Asks the next hop for what this one was asked for.
@@ -119,10 +152,32 @@ fn tokens(line: &HeaderValue) -> impl Iterator<Item = &str> {
     text.split(',').map(|token| token.trim_matches([' ', '\t'])).filter(|token| !token.is_empty())
 }
 
+/// Whom a connection is with, and what backends are told of it: written once, said with each request.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    ip: HeaderValue,
+    /// `for=…`
+    node: String,
+}
+
+impl From<SocketAddr> for Peer {
+    fn from(address: SocketAddr) -> Self {
+        let ip = address.ip().to_canonical();
+        let node = match ip {
+            IpAddr::V4(ip) => format!("for={ip}"),
+            IpAddr::V6(ip) => format!("for=\"[{ip}]\""),
+        };
+        let ip = HeaderValue::try_from(ip.to_string()).expect("an address is ASCII");
+        Self { address, ip, node }
+    }
+}
+
 /// Tells backends about clients.
 #[derive(Clone, Debug)]
 pub struct Origin {
-    trusted: Vec<IpNet>,
+    trusted: Vec<Network>,
     forwarded: Forwarded,
     via: Option<HeaderValue>,
 }
@@ -132,7 +187,7 @@ impl Origin {
     ///
     /// # Errors
     /// If the name is none that `Via` can carry.
-    pub fn new(trusted: &[IpNet], forwarded: Forwarded, via: &str) -> Result<Self, String> {
+    pub fn new(trusted: &[Network], forwarded: Forwarded, via: &str) -> Result<Self, String> {
         let value = HeaderValue::try_from(format!("1.1 {via}"));
         let value = value.map_err(|_| format!("{via:?} can't stand in Via"))?;
         let via = (!via.is_empty()).then_some(value);
@@ -143,7 +198,7 @@ impl Origin {
     pub fn trusts(&self, peer: IpAddr) -> bool {
         !self.trusted.is_empty() && {
             let peer = peer.to_canonical();
-            self.trusted.iter().any(|network| network.contains(&peer))
+            self.trusted.iter().any(|network| network.0.contains(&peer))
         }
     }
 
@@ -154,35 +209,30 @@ impl Origin {
     }
 
     /// Writes `Forwarded`, `X-Forwarded-*` and `Via`; what a peer says that nobody trusts is replaced.
-    pub fn tell(&self, headers: &mut HeaderMap, peer: SocketAddr, tls: bool) {
-        let trusted = self.trusts(peer.ip());
-        if !trusted {
+    pub fn tell(&self, headers: &mut HeaderMap, peer: &Peer, tls: bool) {
+        if !self.trusts(peer.address.ip()) {
             remove(headers, |name| name == FORWARDED || name.as_str().starts_with(X_FORWARDED));
         }
         let proto = if tls { "https" } else { "http" };
         let host = headers.get(HOST).cloned();
-        let ip = peer.ip().to_canonical();
         if matches!(self.forwarded, Forwarded::Both | Forwarded::XForwarded) {
-            append(headers, X_FORWARDED_FOR, &ip.to_string());
-            if !headers.contains_key(X_FORWARDED_PROTO) {
-                headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
+            append(headers, X_FORWARDED_FOR, peer.ip.clone());
+            if let Entry::Vacant(place) = headers.entry(X_FORWARDED_PROTO) {
+                place.insert(HeaderValue::from_static(proto));
             }
-            if let Some(host) = &host
-                && !headers.contains_key(X_FORWARDED_HOST)
-            {
-                headers.insert(X_FORWARDED_HOST, host.clone());
+            if let (Some(host), Entry::Vacant(place)) = (&host, headers.entry(X_FORWARDED_HOST)) {
+                place.insert(host.clone());
             }
         }
         if matches!(self.forwarded, Forwarded::Both | Forwarded::Standard) {
-            let node = match ip {
-                IpAddr::V4(ip) => ip.to_string(),
-                IpAddr::V6(ip) => format!("\"[{ip}]\""),
-            };
-            // A host that would need escaping is no host; the element is then left out.
+            // A host that would need escaping is no host; the element then has none.
             let host =
                 host.as_ref().and_then(|host| host.to_str().ok()).filter(|host| !host.contains(['"', '\\']));
-            let host = host.map(|host| format!(";host=\"{host}\"")).unwrap_or_default();
-            append(headers, FORWARDED, &format!("for={node}{host};proto={proto}"));
+            let element = match host {
+                Some(host) => [&peer.node, ";host=\"", host, "\";proto=", proto].concat(),
+                None => [&peer.node, ";proto=", proto].concat(),
+            };
+            append(headers, FORWARDED, HeaderValue::try_from(element).expect("a host of visible ASCII"));
         }
         if let Some(via) = &self.via {
             headers.append(VIA, via.clone());
@@ -191,11 +241,15 @@ impl Origin {
 }
 
 /// Adds an element to a list, in one line.
-fn append(headers: &mut HeaderMap, name: HeaderName, element: &str) {
-    let lines: Vec<&str> = headers.get_all(&name).iter().filter_map(|line| line.to_str().ok()).collect();
-    let list = if lines.is_empty() { element.to_owned() } else { format!("{}, {element}", lines.join(", ")) };
-    if let Ok(value) = HeaderValue::try_from(list) {
-        headers.insert(name, value);
+fn append(headers: &mut HeaderMap, name: HeaderName, element: HeaderValue) {
+    match headers.entry(name) {
+        Entry::Vacant(place) => drop(place.insert(element)),
+        Entry::Occupied(mut lines) => {
+            let joined: Vec<&[u8]> = lines.iter().chain([&element]).map(HeaderValue::as_bytes).collect();
+            if let Ok(value) = HeaderValue::from_bytes(&joined.join(&b", "[..])) {
+                lines.insert(value);
+            }
+        }
     }
 }
 
@@ -253,9 +307,14 @@ mod tests {
     }
 
     fn tell(forwarded: Forwarded, peer: &str, lines: &[(&str, &str)]) -> HeaderMap {
-        let origin = Origin::new(&["10.0.0.0/8".parse().unwrap()], forwarded, "coatroom").unwrap();
+        let origin = Origin::new(
+            &["10.1.2.3".parse().unwrap(), "10.0.0.0/24".parse().unwrap()],
+            forwarded,
+            "coatroom",
+        )
+        .unwrap();
         let mut map = headers(lines);
-        origin.tell(&mut map, SocketAddr::new(peer.parse().unwrap(), 99), false);
+        origin.tell(&mut map, &SocketAddr::new(peer.parse().unwrap(), 99).into(), false);
         map
     }
 

@@ -101,7 +101,9 @@ fn follow(
                 let end = rest
                     .find(|c: char| !matches!(c, '0'..='9' | 'a'..='f' | '.' | ':' | '[' | ']'))
                     .unwrap_or(rest.len());
-                rest[..end].parse().into_iter().for_each(|address| drop(tell.send(address)));
+                if let Ok(address) = rest[..end].parse() {
+                    let _ = tell.send(address);
+                }
             }
             *output.lock().expect("whole") += &format!("{line}\n");
         }

@@ -111,6 +111,7 @@ fn money(cents: u64) -> String {
     format!("{}.{:02}", cents / 100, cents % 100)
 }
 
+/// The answer to an earlier request, worked out anew from what has come of it: the shop remembers nothing.
 fn earlier(action: Action, visitor: &Visitor) -> String {
     let directives = action.directives(visitor);
     let list = headers(directives.iter().map(|(name, value)| (*name, value.as_str())));

@@ -129,7 +129,7 @@ fn read(line: &str, data: Data) -> Option<(Entry, History)> {
             } else {
                 let successor = Key::from_hex(fields.next()?.as_bytes())?;
                 let revision = Revision::parse(fields.next()?)?;
-                How::Cycled { successor, revision, before: live(&mut fields, data)?.0 }
+                How::Cycled { successor, revision, before: Box::new(live(&mut fields, data)?.0) }
             };
             Some((Entry::Ended(Tombstone { at, how }), history))
         }
@@ -188,7 +188,7 @@ mod tests {
 
     fn entries() -> Vec<Entry> {
         let at = Timestamp::from_millis(1_700_000_100_000);
-        let before = record(Expiry::Idle(300), None);
+        let before = Box::new(record(Expiry::Idle(300), None));
         let successor = Key::from_bytes([7; 20]);
         let revision = Revision::from_bits(u64::MAX).unwrap();
         vec![

@@ -44,7 +44,7 @@ def app(environ, start_response):
             ask("Increment", {"hits": 1})
             text = f"hits={session.get('hits', 0) + 1}\n"
         case "GET", "/headers":
-            kind, text = "application/json", compact({k: v for k, v in environ.items() if k.startswith("HTTP_")})
+            kind, text = "application/json", compact({k: v for k, v in environ.items() if k.startswith("HTTP_")}) + "\n"
         case _:
             status, text = "404 Not Found", "not found\n"
     directives += [("X-Session-Nonce", environ.get("HTTP_X_SESSION_NONCE", ""))] if directives else []

@@ -1,0 +1,326 @@
+//! Engines that fail: nothing is lost, nothing counts twice, and no outage is taken for an absence.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use coatroom::session::{Directive, Found, Key, Row, Token};
+use coatroom::store::engine::{Engine, Stored, Swap, Worth};
+use coatroom::store::memory::Memory;
+use coatroom::store::{Failed, Kind, Outcome};
+use serde_json::json;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::spy::Op::{Add, Clear, Get, Ping, Remove, Replace};
+use super::spy::{Fault, Latch, Spy};
+use super::support::{AGE, Rig, ask, increment, live, memory, revision, set};
+
+/// `store.commit_timeout` in these tests.
+const BUDGET: Duration = Duration::from_secs(1);
+
+/// A sidecar whose engine can fail, and one beside it on the same medium whose engine does not.
+fn faulty() -> (Spy<Memory>, Rig, Rig) {
+    let spy = Spy::new(memory());
+    let rig = Rig::within(spy.clone(), BUDGET);
+    let sound = Rig::within(spy.sound(), BUDGET).by_the_clock_of(&rig);
+    (spy, rig, sound)
+}
+
+type Answer = Result<Outcome, Failed>;
+
+/// Commits somewhere else.
+fn later(rig: &Rig, found: Found, directives: impl IntoIterator<Item = Directive>) -> JoinHandle<Answer> {
+    let (rig, asked) = (rig.clone(), ask(directives));
+    tokio::spawn(async move { rig.commit(found, asked).await })
+}
+
+async fn n(sound: &Rig, token: &Token) -> u64 {
+    sound.data(token).await.unwrap()["n"].as_u64().unwrap()
+}
+
+fn kind(answer: Answer) -> Kind {
+    match answer {
+        Err(Failed::Store(error)) => error.kind,
+        other => panic!("no failed store: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_save_whose_answer_was_lost_counts_once() {
+    for fault in [Fault::DoneBroken, Fault::DoneTimeout] {
+        let (spy, rig, sound) = faulty();
+        let token = rig.begin(json!({"n": 0})).await;
+        let found = rig.load(&token).await;
+        spy.calls();
+        spy.fail(Replace, fault);
+        assert_eq!(rig.commit(found, ask([increment("n")])).await.unwrap().row, Row::Save);
+        assert_eq!(spy.calls(), [Replace, Get], "read back, not written again");
+        assert_eq!(n(&sound, &token).await, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_save_whose_answer_was_lost_is_recognised_behind_three_others_and_unknown_behind_four() {
+    for others in 1..=5 {
+        let (spy, rig, sound) = faulty();
+        let token = rig.begin(json!({"n": 0})).await;
+        let (found, latch) = (rig.load(&token).await, Latch::new());
+        spy.fail(Replace, Fault::DoneHoldBroken(latch.clone()));
+        let answer = later(&rig, found, [increment("n")]);
+        latch.reached().await;
+        for _ in 0..others {
+            sound.request(&token, [increment("n")]).await;
+        }
+        latch.release();
+        match answer.await.unwrap() {
+            Ok(outcome) => assert_eq!((outcome.row, others <= 3), (Row::Save, true)),
+            failed => assert_eq!((kind(failed), others > 3), (Kind::OutcomeUnknown, true)),
+        }
+        assert_eq!(n(&sound, &token).await, others + 1, "never twice");
+    }
+}
+
+#[tokio::test]
+async fn a_save_that_did_not_happen_is_sent_again_and_counts_once() {
+    let (spy, rig, sound) = faulty();
+    let token = rig.begin(json!({"n": 0})).await;
+    let found = rig.load(&token).await;
+    spy.calls();
+    spy.fail(Replace, Fault::Broken);
+    assert_eq!(rig.commit(found, ask([increment("n")])).await.unwrap().row, Row::Save);
+    assert_eq!(spy.calls(), [Replace, Get, Replace]);
+    assert_eq!(n(&sound, &token).await, 1);
+}
+
+#[tokio::test]
+async fn a_save_that_did_not_happen_comes_after_three_others_and_is_unknown_behind_four() {
+    for others in 1..=5 {
+        let (spy, rig, sound) = faulty();
+        let token = rig.begin(json!({"n": 0})).await;
+        let (found, latch) = (rig.load(&token).await, Latch::new());
+        spy.fail(Replace, Fault::HoldBroken(latch.clone()));
+        let answer = later(&rig, found, [increment("n")]);
+        latch.reached().await;
+        for _ in 0..others {
+            sound.request(&token, [increment("n")]).await;
+        }
+        latch.release();
+        match answer.await.unwrap() {
+            Ok(outcome) => {
+                assert_eq!((outcome.row, others <= 3), (Row::Save, true));
+                assert_eq!(n(&sound, &token).await, others + 1);
+            }
+            failed => {
+                assert_eq!((kind(failed), others > 3), (Kind::OutcomeUnknown, true));
+                assert_eq!(n(&sound, &token).await, others);
+            }
+        }
+    }
+}
+
+/// The first try arrives after all, when the second one is already in: it was made for the revision of before.
+#[tokio::test]
+async fn a_save_that_arrives_late_counts_once() {
+    let (spy, rig, sound) = faulty();
+    let token = rig.begin(json!({"n": 0})).await;
+    let before = live(rig.load(&token).await);
+    spy.fail(Replace, Fault::Broken);
+    rig.request(&token, [increment("n")]).await;
+    let after = live(rig.load(&token).await);
+    let late = Stored { value: Bytes::from_static(b"late"), revision: after.revision, until: after.until };
+    let arrived = spy.engine().replace(&before.key, before.revision, late, Worth::Known).await;
+    assert_eq!(arrived, Ok(Swap::Changed));
+    assert_eq!(n(&sound, &token).await, 1);
+}
+
+#[tokio::test]
+async fn a_save_that_was_lost_and_then_flushed_was_saved() {
+    let (spy, rig, sound) = faulty();
+    let token = rig.begin(json!({"n": 0})).await;
+    let (found, latch) = (rig.load(&token).await, Latch::new());
+    spy.fail(Replace, Fault::DoneHoldBroken(latch.clone()));
+    let answer = later(&rig, found, [increment("n")]);
+    latch.reached().await;
+    sound.request(&token, [Directive::Flush]).await;
+    latch.release();
+    assert_eq!(answer.await.unwrap().unwrap().row, Row::Save, "and then somebody logged out");
+    assert_eq!(sound.data(&token).await, None);
+}
+
+#[tokio::test]
+async fn a_save_that_cannot_be_read_back_is_unknown() {
+    for (replace, written) in [(Fault::DoneBroken, 1), (Fault::Broken, 0)] {
+        let (spy, rig, sound) = faulty();
+        let token = rig.begin(json!({"n": 0})).await;
+        let found = rig.load(&token).await;
+        spy.fail(Replace, replace);
+        spy.fail(Get, Fault::Unreachable);
+        assert_eq!(kind(rig.commit(found, ask([increment("n")])).await), Kind::OutcomeUnknown);
+        assert_eq!(n(&sound, &token).await, written);
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_reached_or_refuses_is_not_asked_again() {
+    for (fault, expected) in [(Fault::Unreachable, Kind::Unreachable), (Fault::Refused, Kind::Refused)] {
+        let (spy, rig, sound) = faulty();
+        let token = rig.begin(json!({"n": 0})).await;
+        let found = rig.load(&token).await;
+        spy.calls();
+        spy.fail(Replace, fault);
+        assert_eq!(kind(rig.commit(found, ask([increment("n")])).await), expected);
+        assert_eq!((spy.calls(), n(&sound, &token).await), (vec![Replace], 0));
+    }
+}
+
+#[tokio::test]
+async fn a_create_whose_answer_was_lost_makes_one_session() {
+    for (fault, calls) in [(Fault::DoneBroken, vec![Add, Add, Get]), (Fault::Broken, vec![Add, Add])] {
+        let (spy, rig, sound) = faulty();
+        spy.fail(Add, fault);
+        let outcome = rig.commit(Found::No, ask([set(json!({"n": 1}))])).await.unwrap();
+        assert_eq!((outcome.row, spy.calls()), (Row::Create, calls));
+        assert_eq!(n(&sound, &outcome.minted.unwrap()).await, 1);
+        assert_eq!(spy.engine().usage().sessions, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_create_that_fails_twice_makes_none() {
+    let (spy, rig, _) = faulty();
+    spy.fail(Add, Fault::Unreachable);
+    spy.fail(Add, Fault::Unreachable);
+    assert_eq!(kind(rig.commit(Found::No, ask([set(json!({"n": 1}))])).await), Kind::Unreachable);
+    assert_eq!(spy.engine().usage().sessions, 0);
+}
+
+#[tokio::test]
+async fn a_cycle_whose_second_step_fails_leaves_the_old_token_and_no_other() {
+    for fault in [Fault::Unreachable, Fault::Refused] {
+        let (spy, rig, sound) = faulty();
+        let token = rig.begin(json!({"n": 0})).await;
+        let found = rig.load(&token).await;
+        spy.calls();
+        spy.fail(Replace, fault);
+        rig.commit(found.clone(), ask([Directive::CycleKey])).await.unwrap_err();
+        assert_eq!(spy.calls(), [Add, Replace, Remove]);
+        assert_eq!(spy.engine().usage().sessions, 1, "no second token");
+        assert_eq!(sound.load(&token).await, found, "the old one is live as it was");
+    }
+}
+
+#[tokio::test]
+async fn a_cycle_whose_answer_was_lost_is_acknowledged_once() {
+    for fault in [Fault::DoneBroken, Fault::Broken] {
+        let (spy, rig, sound) = faulty();
+        let token = rig.begin(json!({"n": 0})).await;
+        let found = rig.load(&token).await;
+        spy.fail(Replace, fault);
+        let outcome = rig.commit(found, ask([Directive::CycleKey])).await.unwrap();
+        assert_eq!(n(&sound, &outcome.minted.unwrap()).await, 0);
+        assert!(matches!(sound.load(&token).await, Found::Ended(_)));
+        assert_eq!(spy.engine().usage().sessions, 2, "the new one, and the memory of the old one");
+    }
+}
+
+#[tokio::test]
+async fn a_flush_that_failed_says_so() {
+    let (spy, rig, sound) = faulty();
+    let token = rig.begin(json!({"n": 0})).await;
+    let found = rig.load(&token).await;
+    spy.fail(Replace, Fault::Unreachable);
+    assert_eq!(kind(rig.commit(found, ask([Directive::Flush])).await), Kind::Unreachable);
+    assert_eq!(n(&sound, &token).await, 0, "and the session stands");
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_read_is_an_error_and_no_absence() {
+    for (fault, expected) in [
+        (Fault::Unreachable, Kind::Unreachable),
+        (Fault::Broken, Kind::Broken),
+        (Fault::Refused, Kind::Refused),
+        (Fault::DoneTimeout, Kind::Timeout),
+    ] {
+        let (spy, rig, _) = faulty();
+        let token = rig.begin(json!({"n": 0})).await;
+        let old = rig.begin(json!({"n": 0})).await;
+        rig.request(&old, [Directive::CycleKey]).await;
+        for (token, before) in [(token, 0), (Token::from_bits(&[1; 20]), 0), (old, 1)] {
+            (0..before).for_each(|_| spy.fail(Get, Fault::None));
+            spy.fail(Get, fault.clone());
+            let error = rig.store.load(&token, rig.now()).await.unwrap_err();
+            assert_eq!(error.kind, expected);
+        }
+    }
+}
+
+/// A logout must not find "nothing to end" because the store could not be read.
+#[tokio::test]
+async fn an_outage_at_commit_is_never_taken_for_a_session_that_is_gone() {
+    let (spy, rig, sound) = faulty();
+    let token = rig.begin(json!({"n": 0})).await;
+    let slow = rig.load(&token).await;
+    let fresh = rig.request(&token, [Directive::CycleKey]).await.minted.unwrap();
+    for gets in 0..2 {
+        (0..gets).for_each(|_| spy.fail(Get, Fault::None));
+        spy.fail(Get, Fault::Broken);
+        assert_eq!(kind(rig.commit(slow.clone(), ask([Directive::Flush])).await), Kind::Broken);
+        assert!(spy.is_spent());
+        assert_eq!(n(&sound, &fresh).await, 0);
+    }
+}
+
+/// Django reads `{}` here, and so logs a user out by a flipped bit.
+#[tokio::test]
+async fn a_corrupt_record_is_an_error_and_is_kept() {
+    let (spy, rig, _) = faulty();
+    let token = Token::from_bits(&[5; 20]);
+    let (key, until) = (Key::of("", &token), rig.now().plus(AGE));
+    for (n, value) in
+        [&b""[..], b"1:", b"1:00000000L", b"2:00000000L\n{}", b"flaskdj:alkdjf"].into_iter().enumerate()
+    {
+        let stored = Stored { value: Bytes::from_static(value), revision: revision(n as u64 + 1), until };
+        assert_eq!(spy.engine().add(&key, stored.clone(), Worth::Known).await, Ok(true));
+        let error = rig.store.load(&token, rig.now()).await.unwrap_err();
+        assert_eq!(error.kind, Kind::Corrupt);
+        assert!(!error.detail.contains(token.expose()));
+        assert_eq!(spy.engine().get(&key).await, Ok(Some(stored.clone())));
+        spy.engine().remove(&key, stored.revision).await.unwrap();
+    }
+}
+
+/// What a hanging engine answers within the budget, to the millisecond.
+async fn hung(answer: impl Future<Output = Answer>) -> Kind {
+    let start = Instant::now();
+    let kind = kind(answer.await);
+    assert!((BUDGET..BUDGET + Duration::from_millis(5)).contains(&start.elapsed()), "{:?}", start.elapsed());
+    kind
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hanging_write_is_of_unknown_outcome_when_the_budget_is_spent() {
+    for (directive, op) in [
+        (increment("n"), Replace),
+        (Directive::Flush, Replace),
+        (Directive::CycleKey, Add),
+        (Directive::CycleKey, Replace),
+    ] {
+        let (spy, rig, _) = faulty();
+        let token = rig.begin(json!({"n": 0})).await;
+        let found = rig.load(&token).await;
+        spy.hold(op);
+        assert_eq!(hung(rig.commit(found, ask([directive]))).await, Kind::OutcomeUnknown);
+    }
+    let (spy, rig, _) = faulty();
+    spy.hold(Add);
+    assert_eq!(hung(rig.commit(Found::No, ask([set(json!({"a": 1}))]))).await, Kind::OutcomeUnknown);
+}
+
+#[tokio::test]
+async fn the_store_says_when_it_cannot_be_pinged_or_cleared() {
+    let (spy, rig, _) = faulty();
+    spy.fail(Ping, Fault::Unreachable);
+    spy.fail(Clear, Fault::Unreachable);
+    assert_eq!(rig.store.ping().await.unwrap_err().kind, Kind::Unreachable);
+    assert_eq!(rig.store.clear_expired(rig.now(), 10).await.unwrap_err().kind, Kind::Unreachable);
+}
