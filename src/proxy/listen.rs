@@ -287,7 +287,7 @@ impl Exchange {
             } else {
                 warn!(id, status = status.as_u16(), problem = slug, "{error}");
             }
-            reply::problem(&error, &self.caller.id)
+            reply::problem(&error, &self.caller.id, self.proxy.rules.vary)
         });
         let took = watch.elapsed();
         self.metrics.answered(&method, response.status(), took, waited.get());

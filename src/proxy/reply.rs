@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::body::Body;
 use super::error::{Error, Kind};
+use crate::wire::caching;
 
 /// What a problem's `type` begins with; its end is stable.
 pub const PROBLEM: &str = "urn:coatroom:problem/";
@@ -18,7 +19,9 @@ const RETRY: HeaderValue = HeaderValue::from_static("1");
 const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 
 /// Tells the client what went wrong, as `application/problem+json` (RFC 9457), and never how it looks inside.
-pub fn problem(error: &Error, id: &HeaderValue) -> Response<Body> {
+///
+/// `vary` adds `Vary: Cookie`, which every response has whose session may matter.
+pub fn problem(error: &Error, id: &HeaderValue, vary: bool) -> Response<Body> {
     let (status, slug, title) = error.problem();
     let mut problem = json!({
         "type": format!("{PROBLEM}{slug}"),
@@ -37,6 +40,9 @@ pub fn problem(error: &Error, id: &HeaderValue) -> Response<Body> {
     headers.insert(X_REQUEST_ID, id.clone());
     if status == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(RETRY_AFTER, RETRY);
+    }
+    if vary {
+        caching::vary(headers);
     }
     if error.kind == Kind::Method {
         headers.insert(ALLOW, ALLOWED);
