@@ -191,7 +191,7 @@ impl Manager {
         server_error: bool,
         now: Timestamp,
     ) -> Result<Told, Failed> {
-        let Session { mode, found, token, shown, mut stale } = session;
+        let Session { mode, mut found, token, shown, mut stale } = session;
         if mode == Mode::Off {
             return Ok(Told { row: None, cookie: Tell::Leave, stale: Vec::new() });
         }
@@ -200,8 +200,15 @@ impl Manager {
         if !matches!(found, Found::Live(_) | Found::No) || server_error {
             stale.clear();
         }
-        let first = plan(&found, &asked, &self.policy, now);
-        let first = first.map_err(Failed::from).inspect_err(|failed| self.count_failed(failed))?;
+        let decide = |found: &Found| {
+            let plan = plan(found, &asked, &self.policy, now).map_err(Failed::from);
+            plan.inspect_err(|failed| self.count_failed(failed))
+        };
+        let mut first = decide(&found)?;
+        if let (true, Cookie::Set(_), Some(token)) = (first.is_nothing(), first.cookie, &token) {
+            found = self.again(token, now).await;
+            first = decide(&found)?;
+        }
         let spared = first.is_nothing();
         let outcome = if spared {
             Outcome { row: first.row, cookie: first.cookie, minted: None }
@@ -221,6 +228,20 @@ impl Manager {
             (Cookie::Leave | Cookie::Set(_), _) => Tell::Leave,
         };
         Ok(Told { row: Some(outcome.row), cookie, stale })
+    }
+
+    /// How a session that was loaded live stands now.
+    ///
+    /// A touch that is not due writes nothing and so finds out nothing. But its cookie would put a token back into the
+    /// browser that a login or a logout has replaced or removed there while the backend was busy.
+    async fn again(&self, token: &Token, now: Timestamp) -> Found {
+        match self.ask(token, now).await {
+            Ok(Found::Live(live)) => Found::Live(live),
+            Ok(Found::Ended(ended)) => Found::Gone(Some(ended)),
+            Ok(_) => Found::Gone(None),
+            // There is nothing to be lost but a renewed cookie.
+            Err(_) => Found::Unknown,
+        }
     }
 
     async fn write(&self, found: Found, asked: Asked, now: Timestamp) -> Result<Outcome, Failed> {

@@ -128,8 +128,9 @@ fn each_form_that_cannot_be_obeyed_is_refused_whole_named_and_never_repeated() {
         let name = format!("X-Session-{name}");
         let before = refused(&sidecar, reason);
         let mut wanted: Vec<(&str, &str)> = values.iter().map(|value| (&*name, *value)).collect();
-        // What stands beside it is not applied either, be it a logout.
+        // What stands beside it is not applied either, be it a logout; which would make a number of anything, though.
         let beside = [("X-Session-Delete", "a"), ("X-Session-Flush", "true")];
+        let beside = if reason == "not_numeric" { &beside[..1] } else { &beside[..] };
         wanted.extend(beside.iter().filter(|(other, _)| *other != name));
         let reply = visitor.mirror(&wanted);
         assert_eq!((reply.status, reply.header("content-type")), (502, Some("application/problem+json")), "{wanted:?}");

@@ -1,10 +1,12 @@
 //! A sidecar in this process, with a clock that can be wound.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use coatroom::app::{self, App};
 use coatroom::config::Config;
+use coatroom::telemetry::metrics::Metrics;
 use coatroom::time::{Clock, Stopwatch, Timestamp};
 
 use super::client::{self, Browser};
@@ -100,6 +102,11 @@ impl Sidecar {
     /// How often the store was asked to write.
     pub fn commits(&self) -> u64 {
         self.metric("coatroom_store_operation_duration_seconds_count{operation=\"commit\"}")
+    }
+
+    /// What is counted, for those who outlive the sidecar.
+    pub fn counters(&self) -> Arc<Metrics> {
+        self.app().metrics().clone()
     }
 
     /// Winds the clock forward.
