@@ -204,7 +204,8 @@ impl Origin {
 
     /// Did the client come over TLS, to us or to the proxy before us that `peer` is?
     pub fn is_tls(&self, headers: &HeaderMap, peer: IpAddr, tls: bool) -> bool {
-        let says = || headers.get(X_FORWARDED_PROTO).and_then(|value| tokens(value).last());
+        // Lines are one list (RFC 9110 §5.3), and what the proxy before us added to it stands last.
+        let says = || headers.get_all(X_FORWARDED_PROTO).iter().flat_map(tokens).last();
         tls || (self.trusts(peer) && says().is_some_and(|proto| proto.eq_ignore_ascii_case("https")))
     }
 
