@@ -17,7 +17,7 @@ pub struct Nonces(Mutex<Vec<u8>>);
 impl Nonces {
     /// One that nobody has had.
     ///
-    /// Without random numbers there is no token either; an empty nonce then stands for one that matches nothing new.
+    /// Without random numbers there is no token either; an empty nonce then stands for one that matches nothing.
     pub fn next(&self) -> HeaderValue {
         let mut supply = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if supply.is_empty() {

@@ -352,7 +352,7 @@ fn merge(target: &mut Map, patch: &Map) -> bool {
 }
 
 fn increment(map: &mut Map, key: &str, step: i64) -> Result<(), Refusal> {
-    let refuse = |what| Refusal::new("Increment", Reason::NotNumeric, format!("the entry {key:?} {what}"));
+    let refuse = |what| Refusal::new("Increment", Reason::NotNumeric, format!("an entry {what}"));
     let sum = match map.get(key) {
         None => Number::from(step),
         Some(Value::Number(number)) => {
@@ -465,8 +465,9 @@ impl Limits {
 /// A [`Refusal`] for a key that begins with `_`.
 pub fn allowed(directive: &str, key: &str) -> Result<(), Refusal> {
     if key.starts_with(RESERVED) {
+        // A key is part of the header's value, and that is never repeated.
         let detail = format!(
-            "the key {key:?} is reserved: keys that begin with {RESERVED:?} are not a backend's to change"
+            "a key in it begins with {RESERVED:?}, and such keys are reserved: not a backend's to change"
         );
         return Err(Refusal::new(directive, Reason::ReservedKey, detail));
     }
