@@ -1,7 +1,8 @@
 //! The compare-and-swap loop, written once for all engines: from jobs to writes, from writes to answers.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use aws_lc_rs::rand;
 use tokio::time::{Instant, timeout_at};
@@ -9,113 +10,134 @@ use tokio::time::{Instant, timeout_at};
 use super::codec::native;
 use super::engine::{Engine, Stored, Swap, Worth};
 use super::keyed::Keyed;
-use super::lane::{Answer, Job};
+use super::lane::{Answer, Job, Lead, Waiting};
 use super::{Error, Kind, Outcome};
 use crate::session::record::{Entry, How, Tombstone};
-use crate::session::{Found, History, Key, Live, Old, Plan, Record, Revision, Token};
+use crate::session::{Denied, Found, History, Key, Live, Old, Plan, Record, Revision, Token};
 use crate::time::Timestamp;
 
 /// How far a piece of work has come, for the case that it is cut off.
 #[derive(Default)]
 pub(super) struct Progress {
-    /// Jobs that one write stands for.
-    jobs: AtomicUsize,
     /// A write was sent.
     sent: AtomicBool,
 }
 
 impl Progress {
-    /// Runs `work` until `deadline`.
+    /// Runs `work` until `deadline`; once that has passed, not at all.
     pub(super) async fn until<T>(
         &self,
         deadline: Instant,
         work: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        let late = |_| {
+        let late = || {
             let kind = if self.sent.load(Relaxed) { Kind::OutcomeUnknown } else { Kind::Timeout };
             Error::new(kind, "the store did not answer within store.commit_timeout")
         };
-        timeout_at(deadline, work).await.map_err(late)?
+        if deadline <= Instant::now() {
+            return Err(late());
+        }
+        timeout_at(deadline, work).await.map_err(|_| late())?
     }
 }
 
+/// What a leader goes by before it reads anything.
+struct Believed {
+    /// The session as it was loaded, or as the leader before left it.
+    live: Live,
+    /// What was decided of it, where that was asked already.
+    planned: Option<Result<Plan, Denied>>,
+}
+
+/// What one job makes of a session, after those before it in the same write.
+enum Step {
+    /// Saved with the others, or nothing to write; the session as it then stands is in the hands of the caller.
+    Joined(Answer),
+    /// It needs a write of its own.
+    Alone(Plan),
+}
+
 impl<E: Engine> Keyed<E> {
-    /// Commits all jobs of one session, as many in one write as only save. Answers stand in the order of the jobs.
-    pub(super) async fn serve(&self, loaded: Live, jobs: Vec<Job>) -> (Vec<Answer>, Option<Live>) {
-        let key = loaded.key;
-        let mut stands = Some(Found::Live(Box::new(loaded)));
-        let mut answers: Vec<Answer> = Vec::with_capacity(jobs.len());
-        while let Some(job) = jobs.get(answers.len()) {
+    /// Commits the job of a session's leader, and in the same write those of others who wait.
+    pub(super) async fn lead(
+        &self,
+        mut lead: Lead,
+        loaded: Live,
+        planned: Result<Plan, Denied>,
+        job: Job,
+    ) -> Answer {
+        let mut believed = Some(match lead.left.take() {
+            Some(left) => Believed { live: *left, planned: None },
+            None => Believed { live: loaded, planned: Some(planned) },
+        });
+        loop {
             let progress = Progress::default();
-            let round = self.round(key, &mut stands, &jobs[answers.len()..], &progress);
-            match progress.until(job.deadline, round).await {
-                Ok(more) => answers.extend(more),
-                Err(error) => {
-                    // A write that stood for several jobs failed for all of them: none may be tried a second time.
-                    stands = None;
-                    let failed = progress.jobs.load(Relaxed).max(1);
-                    answers.extend((0..failed).map(|_| Err(error.clone().into())));
-                }
+            let round = self.round(&mut lead, believed.take(), &job, &progress);
+            if let Some(answer) = progress.until(job.deadline, round).await? {
+                return answer;
             }
         }
-        let left = match stands {
-            Some(Found::Live(live)) => Some(*live),
-            _ => None,
-        };
-        (answers, left)
     }
 
-    /// One write at most: of the saves at the head of `jobs` together, or of the first job alone. No answer means
-    /// that the record was not what it seemed, and nothing was written.
+    /// One write at most: of the leader's save and those of others together, or of the leader's job alone. `None`
+    /// means that the session was not what it seemed, and nothing was written.
     async fn round(
         &self,
-        key: Key,
-        stands: &mut Option<Found>,
-        jobs: &[Job],
+        lead: &mut Lead,
+        believed: Option<Believed>,
+        job: &Job,
         progress: &Progress,
-    ) -> Result<Vec<Answer>, Error> {
-        let now = jobs[0].now;
-        let seen = match stands.take() {
-            Some(Found::Live(live)) if live.until > now => Found::Live(live),
-            Some(Found::Live(_)) | None => self.again(key, now).await?,
-            Some(other) => other,
+    ) -> Result<Option<Answer>, Error> {
+        let believed = believed.filter(|believed| believed.live.until > job.now);
+        let fresh = believed.is_none();
+        let (seen, planned, before) = match believed {
+            Some(Believed { live, planned }) => (Found::Live(Box::new(live)), planned, u64::MAX),
+            None => {
+                // Who enters later may have read something newer than what is read here.
+                let before = lead.present();
+                (self.again(lead.key, job.now).await?, None, before)
+            }
         };
-        let mut at = seen.clone();
-        let mut answers = Vec::new();
-        for job in jobs {
-            let plan = match (job.decide)(&at) {
-                Ok(plan) => plan,
-                Err(denied) => {
-                    answers.push(Err(denied.into()));
-                    continue;
-                }
-            };
-            let (row, cookie) = (plan.row, plan.cookie);
-            match (plan, &at) {
-                (plan, _) if plan.is_nothing() => {}
-                (Plan { old: Old::Save(record, until), new: None, .. }, Found::Live(before)) => {
-                    let next = Live { record: *record, until, revision: revision()?, ..(**before).clone() };
-                    at = Found::Live(Box::new(next));
-                }
-                (plan, _) if answers.is_empty() => return self.alone(&seen, plan, job.now, progress).await,
-                _ => break,
+        let (mut at, mine) = (seen.clone(), revision()?);
+        let planned = planned.unwrap_or_else(|| (job.decide)(&seen));
+        let answer = match step(&mut at, planned, mine) {
+            Step::Joined(answer) => answer,
+            Step::Alone(plan) => return Ok(self.alone(&seen, plan, job.now, progress).await?.map(Ok)),
+        };
+        let (joined, answers) = join(lead, before, &mut at, mine);
+        let told = |joined: Vec<Waiting>| {
+            joined.into_iter().zip(answers).for_each(|(waiting, answer)| waiting.answer(answer));
+        };
+        let (seen, mut after) = match (&seen, at) {
+            (Found::Live(seen), Found::Live(after)) if after.revision == mine => (seen, after),
+            _ if fresh => {
+                told(joined);
+                return Ok(Some(answer));
             }
-            answers.push(Ok(Outcome { row, cookie, minted: None }));
-        }
-        progress.jobs.store(answers.len(), Relaxed);
-        if let (Found::Live(before), Found::Live(after)) = (&seen, &mut at)
-            && before.revision != after.revision
-        {
-            after.history = older(before);
-            let new = shelve(&Entry::Live(after.record.clone()), after);
-            progress.sent.store(true, Relaxed);
-            if self.swap(key, before.revision, new, self.worth(&after.record)).await? != Swap::Done {
+            _ => {
+                // Nothing to write, or not allowed to: that is believed of a session only as it stands by now.
+                lead.give_back(joined);
+                return Ok(None);
+            }
+        };
+        after.history = older(seen);
+        let new = shelve(&Entry::Live(after.record.clone()), &after);
+        progress.sent.store(true, Relaxed);
+        match self.swap(lead.key, seen.revision, new, self.worth(&after.record)).await {
+            Ok(Swap::Done) => {}
+            Ok(Swap::Changed | Swap::Gone) => {
+                lead.give_back(joined);
                 self.counts.conflicts.inc();
-                return Ok(Vec::new());
+                return Ok(None);
+            }
+            Err(error) => {
+                joined.into_iter().for_each(|waiting| waiting.answer(Err(error.clone().into())));
+                return Err(error);
             }
         }
-        *stands = Some(at);
-        Ok(answers)
+        told(joined);
+        lead.left = Some(after);
+        Ok(Some(answer))
     }
 
     /// Carries out a plan that can't be combined with others.
@@ -125,7 +147,7 @@ impl<E: Engine> Keyed<E> {
         plan: Plan,
         now: Timestamp,
         progress: &Progress,
-    ) -> Result<Vec<Answer>, Error> {
+    ) -> Result<Option<Outcome>, Error> {
         progress.sent.store(true, Relaxed);
         let done = match seen {
             Found::Live(live) => self.here(live, plan, now).await?,
@@ -134,7 +156,7 @@ impl<E: Engine> Keyed<E> {
         if done.is_none() {
             self.counts.conflicts.inc();
         }
-        Ok(done.map(Ok).into_iter().collect())
+        Ok(done)
     }
 
     /// Carries out a plan for a session that stands; `None` if it does not stand as it was seen.
@@ -265,6 +287,41 @@ impl<E: Engine> Keyed<E> {
         let known = || self.rules.cycle_on.iter().any(|name| record.data.non_null(name).is_some());
         if record.subject.is_some() || known() { Worth::Known } else { Worth::Anonymous }
     }
+}
+
+/// Takes the step of one job: `at` is then the session with what it saves, under the revision of the common write.
+fn step(at: &mut Found, planned: Result<Plan, Denied>, mine: Revision) -> Step {
+    let plan = match planned {
+        Ok(plan) => plan,
+        Err(denied) => return Step::Joined(Err(denied.into())),
+    };
+    let outcome = Outcome { row: plan.row, cookie: plan.cookie, minted: None };
+    match (plan, at) {
+        (plan, _) if plan.is_nothing() => {}
+        (Plan { old: Old::Save(record, until), new: None, .. }, Found::Live(live)) => {
+            (live.record, live.until, live.revision) = (*record, until, mine);
+        }
+        (plan, _) => return Step::Alone(plan),
+    }
+    Step::Joined(Ok(outcome))
+}
+
+/// Lets those who wait take their steps too, the first to come first, up to one that needs a write of its own.
+fn join(lead: &Lead, before: u64, at: &mut Found, mine: Revision) -> (Vec<Waiting>, Vec<Answer>) {
+    let (mut claimed, mut answers) = (lead.claim(before), Vec::new());
+    for Waiting { job, .. } in &claimed {
+        if matches!(at, Found::Live(live) if live.until <= job.now) {
+            break;
+        }
+        // One whose decision panics is to do so when it leads, in a task of its own.
+        let planned = catch_unwind(AssertUnwindSafe(|| (job.decide)(at)));
+        match planned.map(|planned| step(at, planned, mine)) {
+            Ok(Step::Joined(answer)) => answers.push(answer),
+            Ok(Step::Alone(_)) | Err(_) => break,
+        }
+    }
+    lead.give_back(claimed.split_off(answers.len()));
+    (claimed, answers)
 }
 
 fn shelve(entry: &Entry, state: &Live) -> Stored {

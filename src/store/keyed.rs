@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::codec::native;
 use super::commit::Progress;
 use super::engine::{Cleared, Engine, Stored, Swap};
-use super::lane::{Job, Lanes};
+use super::lane::{Job, Lanes, Turn};
 use super::{Decide, Error, Failed, Kind, Outcome, Pending, Store};
 use crate::session::record::{Entry, How, Tombstone};
 use crate::session::{Ended, Found, History, Key, Live, Record, Token};
@@ -150,10 +150,10 @@ impl<E: Engine> Store for Keyed<E> {
                 return Ok(Outcome { row: plan.row, cookie: plan.cookie, minted: None });
             }
             match found {
-                Found::Live(live) => {
-                    let job = Job { decide, now, deadline };
-                    self.lanes.commit(live.key, *live, job, |live, jobs| self.serve(live, jobs)).await
-                }
+                Found::Live(live) => match self.lanes.enter(live.key, Job { decide, now, deadline }).await {
+                    Turn::Answered(answer) => answer,
+                    Turn::Lead(lead, job) => self.lead(lead, *live, planned, job).await,
+                },
                 other => {
                     let progress = Progress::default();
                     Ok(progress.until(deadline, self.elsewhere(&other, planned?, now, &progress)).await?)

@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::spy::Op::{Add, Clear, Get, Ping, Remove, Replace};
+use super::spy::Op::{self, Add, Clear, Get, Ping, Remove, Replace};
 use super::spy::{Fault, Latch, Spy};
 use super::support::{AGE, Rig, ask, increment, live, memory, revision, set};
 
@@ -314,6 +314,18 @@ async fn a_hanging_write_is_of_unknown_outcome_when_the_budget_is_spent() {
     let (spy, rig, _) = faulty();
     spy.hold(Add);
     assert_eq!(hung(rig.commit(Found::No, ask([set(json!({"a": 1}))]))).await, Kind::OutcomeUnknown);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_budget_that_is_spent_sends_nothing() {
+    let (spy, _, sound) = faulty();
+    let rig = Rig::within(spy.clone(), Duration::ZERO);
+    let token = sound.begin(json!({"n": 0})).await;
+    let found = sound.load(&token).await;
+    spy.calls();
+    assert_eq!(kind(rig.commit(found, ask([increment("n")])).await), Kind::Timeout);
+    assert_eq!(kind(rig.commit(Found::No, ask([increment("n")])).await), Kind::Timeout);
+    assert_eq!(spy.calls(), [] as [Op; 0]);
 }
 
 #[tokio::test]
