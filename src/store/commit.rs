@@ -162,6 +162,7 @@ impl<E: Engine> Keyed<E> {
     /// Carries out a plan for a session that stands; `None` if it does not stand as it was seen.
     async fn here(&self, live: &Live, plan: Plan, now: Timestamp) -> Result<Option<Outcome>, Error> {
         let Plan { row, old, new, cookie } = plan;
+        let cycles = old == Old::Cycle;
         let created = match &new {
             Some((record, until)) => Some(self.create(record, *until).await?),
             None => None,
@@ -176,8 +177,15 @@ impl<E: Engine> Keyed<E> {
             (Old::End | Old::Cycle, _) => self.end(live, How::Flushed, now).await,
             (Old::Keep | Old::Save(..), _) => Ok(Swap::Done),
         };
-        if let (Err(_) | Ok(Swap::Changed | Swap::Gone), Some((_, key, revision))) = (&swapped, created) {
-            // Nobody has seen its token. If this fails too it stays an orphan until it expires.
+        // Where the new record certainly has no part in it, it is tidied away: nobody has seen its token, and if this
+        // fails too it stays an orphan until it expires. Of a cycle that may have happened it is what goes on.
+        let stays = match &swapped {
+            Ok(swap) => *swap == Swap::Done,
+            Err(error) => cycles && error.kind == Kind::OutcomeUnknown,
+        };
+        if let Some((_, key, revision)) = created
+            && !stays
+        {
             drop(self.engine.remove(&key, revision).await);
         }
         let minted = created.map(|(token, ..)| token);

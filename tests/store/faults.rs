@@ -223,6 +223,24 @@ async fn a_cycle_whose_answer_was_lost_is_acknowledged_once() {
     }
 }
 
+/// It may have happened. The new record is then what the old token leads to, and to tidy it away would be to lose
+/// the session; at worst it stays an orphan whose token nobody has.
+#[tokio::test]
+async fn a_cycle_of_unknown_outcome_never_loses_the_session() {
+    for (fault, happened) in [(Fault::DoneBroken, true), (Fault::Broken, false)] {
+        let (spy, rig, sound) = faulty();
+        let token = rig.begin(json!({"n": 0})).await;
+        let found = rig.load(&token).await;
+        spy.fail(Replace, fault);
+        spy.fail(Get, Fault::Unreachable);
+        assert_eq!(kind(rig.commit(found, ask([Directive::CycleKey])).await), Kind::OutcomeUnknown);
+        assert!(spy.is_spent());
+        let found = sound.load(&token).await;
+        assert_eq!(matches!(found, Found::Ended(_)), happened);
+        assert_eq!(n(&sound, &token).await, 0, "what it holds can be read");
+    }
+}
+
 #[tokio::test]
 async fn a_flush_that_failed_says_so() {
     let (spy, rig, sound) = faulty();
