@@ -168,7 +168,10 @@ impl<E: Engine> Keyed<E> {
             None => None,
         };
         let swapped = match (old, &created) {
-            (Old::Touch(until), _) => self.engine.touch(&live.key, live.revision, until).await,
+            (Old::Touch(until), _) => {
+                let touch = || self.engine.touch(&live.key, live.revision, until);
+                insist(touch).await.map(|(swap, _)| swap)
+            }
             (Old::Cycle, Some((_, successor, _))) => {
                 let before = Box::new(live.record.clone());
                 let how = How::Cycled { successor: *successor, before, revision: live.revision };
@@ -223,7 +226,14 @@ impl<E: Engine> Keyed<E> {
     /// Replaces a session by the memory of it.
     async fn end(&self, live: &Live, how: How, now: Timestamp) -> Result<Swap, Error> {
         if self.rules.ended_memory.is_zero() {
-            return self.engine.remove(&live.key, live.revision).await;
+            return match insist(|| self.engine.remove(&live.key, live.revision)).await? {
+                // Gone, perhaps by the first try: a flush wanted no more, but did this cycle end it or a flush?
+                (Swap::Gone, true) if how == How::Flushed => Ok(Swap::Done),
+                (Swap::Gone, true) => {
+                    Err(Error::new(Kind::OutcomeUnknown, "the record is gone, nobody knows by whom"))
+                }
+                (swap, _) => Ok(swap),
+            };
         }
         let mut next = live.clone();
         (next.revision, next.history, next.until) =
@@ -264,7 +274,7 @@ impl<E: Engine> Keyed<E> {
                 (Ok(Swap::Done), _) => return Ok(Swap::Done),
                 (Ok(other), None) => return Ok(other),
                 (Ok(_), Some(doubt)) => Some(doubt),
-                (Err(error), None) if matches!(error.kind, Kind::Refused | Kind::Unreachable) => {
+                (Err(error), None) if nothing_happened(&error) => {
                     return Err(error);
                 }
                 (Err(error), _) => Some(error),
@@ -334,6 +344,26 @@ fn join(lead: &Lead, before: u64, at: &mut Found, mine: Revision) -> (Vec<Waitin
 
 fn shelve(entry: &Entry, state: &Live) -> Stored {
     Stored { value: native::encode(entry, &state.history), revision: state.revision, until: state.until }
+}
+
+/// Does an error say that its write did not happen?
+const fn nothing_happened(error: &Error) -> bool {
+    matches!(error.kind, Kind::Unreachable | Kind::Refused)
+}
+
+/// Sends a write that may be sent twice, and says whether the answer to the first try was lost.
+async fn insist<T, F>(send: impl Fn() -> F) -> Result<(T, bool), Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    match send().await {
+        Ok(done) => Ok((done, false)),
+        Err(error) if nothing_happened(&error) => Err(error),
+        Err(error) => match send().await {
+            Ok(done) => Ok((done, true)),
+            Err(again) => Err(Error::new(Kind::OutcomeUnknown, format!("{error}; and then {again}"))),
+        },
+    }
 }
 
 /// The history of what replaces a session.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use coatroom::session::{Directive, Found, Key, Row, Token};
+use coatroom::session::{Cookie, Directive, Found, Key, Row, Token};
 use coatroom::store::engine::{Engine, Stored, Swap, Worth};
 use coatroom::store::memory::Memory;
 use coatroom::store::{Failed, Kind, Outcome};
@@ -11,9 +11,9 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::spy::Op::{self, Add, Clear, Get, Ping, Remove, Replace};
+use super::spy::Op::{self, Add, Clear, Get, Ping, Remove, Replace, Touch};
 use super::spy::{Fault, Latch, Spy};
-use super::support::{AGE, Rig, ask, increment, live, memory, revision, set};
+use super::support::{AGE, Rig, ask, increment, length, live, memory, revision, secs, set};
 
 /// `store.commit_timeout` in these tests.
 const BUDGET: Duration = Duration::from_secs(1);
@@ -242,6 +242,46 @@ async fn a_cycle_of_unknown_outcome_never_loses_the_session() {
 }
 
 #[tokio::test]
+async fn a_cycle_without_memory_of_ended_tokens_never_loses_the_session_either() {
+    for (fault, acknowledged) in
+        [(Fault::DoneBroken, false), (Fault::Broken, true), (Fault::Unreachable, false)]
+    {
+        let (spy, rig, sound) = faulty();
+        let without = |rig: &Rig| rig.with(|config| config.ended_memory = length(0));
+        let (rig, sound) = (without(&rig), without(&sound));
+        let token = rig.begin(json!({"n": 0})).await;
+        let found = rig.load(&token).await;
+        spy.fail(Remove, fault);
+        let answer = rig.commit(found, ask([Directive::CycleKey])).await;
+        assert_eq!(answer.is_ok(), acknowledged, "{answer:?}");
+        assert!(spy.engine().usage().sessions > 0);
+        if let Ok(outcome) = answer {
+            assert_eq!(n(&sound, &outcome.minted.unwrap()).await, 0);
+            assert_eq!(sound.load(&token).await, Found::No);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_flush_whose_answer_was_lost_is_final() {
+    for (memory_of_ended, op) in [(600, Replace), (0, Remove)] {
+        for fault in [Fault::DoneBroken, Fault::Broken, Fault::DoneTimeout] {
+            let (spy, rig, _) = faulty();
+            let rig = rig.with(|config| config.ended_memory = length(memory_of_ended));
+            let token = rig.begin(json!({"n": 0})).await;
+            let found = rig.load(&token).await;
+            spy.fail(op, fault);
+            let outcome = rig.commit(found.clone(), ask([Directive::Flush])).await.unwrap();
+            assert_eq!((outcome.row, outcome.cookie), (Row::Flush, Cookie::Remove));
+            assert!(spy.is_spent());
+            assert_eq!(rig.data(&token).await, None);
+            let slow = rig.commit(found, ask([increment("n")])).await.unwrap();
+            assert_eq!((slow.row, slow.cookie, slow.minted), (Row::Gone, Cookie::Leave, None));
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_flush_that_failed_says_so() {
     let (spy, rig, sound) = faulty();
     let token = rig.begin(json!({"n": 0})).await;
@@ -249,6 +289,19 @@ async fn a_flush_that_failed_says_so() {
     spy.fail(Replace, Fault::Unreachable);
     assert_eq!(kind(rig.commit(found, ask([Directive::Flush])).await), Kind::Unreachable);
     assert_eq!(n(&sound, &token).await, 0, "and the session stands");
+}
+
+#[tokio::test]
+async fn a_touch_whose_answer_was_lost_is_sent_again() {
+    for fault in [Fault::DoneBroken, Fault::Broken] {
+        let (spy, rig, sound) = faulty();
+        let rig = rig.with(|config| config.save_every_request = true);
+        let token = rig.begin(json!({"n": 0})).await;
+        rig.wait(secs(120));
+        spy.fail(Touch, fault);
+        assert_eq!(rig.request(&token, []).await.row, Row::Touch);
+        assert_eq!(live(sound.load(&token).await).until, rig.now().plus(AGE));
+    }
 }
 
 #[tokio::test]
