@@ -341,6 +341,19 @@ async fn an_outage_at_commit_is_never_taken_for_a_session_that_is_gone() {
     }
 }
 
+#[tokio::test]
+async fn an_expired_session_is_absent_though_it_cannot_be_removed() {
+    let (spy, rig, _) = faulty();
+    let token = rig.begin(json!({"n": 0})).await;
+    rig.wait(AGE);
+    spy.fail(Remove, Fault::Refused);
+    assert_eq!(rig.store.load(&token, rig.now()).await, Ok(Found::No));
+    assert!(spy.is_spent());
+    assert_eq!(rig.counts.expiries.get(), 0, "who removes it counts it");
+    rig.load(&token).await;
+    assert_eq!(rig.counts.expiries.get(), 1);
+}
+
 /// Django reads `{}` here, and so logs a user out by a flipped bit.
 #[tokio::test]
 async fn a_corrupt_record_is_an_error_and_is_kept() {
