@@ -16,6 +16,9 @@ use crate::session::record::{Entry, How, Tombstone};
 use crate::session::{Denied, Found, History, Key, Live, Old, Plan, Record, Revision, Token};
 use crate::time::Timestamp;
 
+/// How often a write is sent whose answers are lost.
+const TRIES: u32 = 3;
+
 /// How far a piece of work has come, for the case that it is cut off.
 #[derive(Default)]
 pub(super) struct Progress {
@@ -267,38 +270,32 @@ impl<E: Engine> Keyed<E> {
     /// Replaces, and where the outcome is unknown finds out.
     async fn swap(&self, key: Key, seen: Revision, new: Stored, worth: Worth) -> Result<Swap, Error> {
         let mine = new.revision;
-        let mut sent = self.engine.replace(&key, seen, new.clone(), worth).await;
         let mut doubt: Option<Error> = None;
-        loop {
-            doubt = match (sent, doubt) {
+        for _ in 0..TRIES {
+            // If it is not the first time: the first one may still arrive, but only one of them can find what was seen.
+            doubt = match (self.engine.replace(&key, seen, new.clone(), worth).await, doubt) {
                 (Ok(Swap::Done), _) => return Ok(Swap::Done),
                 (Ok(other), None) => return Ok(other),
-                (Ok(_), Some(doubt)) => Some(doubt),
-                (Err(error), None) if nothing_happened(&error) => {
-                    return Err(error);
-                }
+                (Ok(_), doubt) => doubt,
+                (Err(error), None) if nothing_happened(&error) => return Err(error),
                 (Err(error), _) => Some(error),
             };
-            let unknown = |what: &str| {
-                let first = doubt.as_ref().map_or_else(String::new, ToString::to_string);
-                Error::new(Kind::OutcomeUnknown, format!("{first}; {what}"))
+            let unknown = |what| Err(unknown(doubt.as_ref(), what));
+            let Ok(there) = self.engine.get(&key).await else { return unknown("reading back failed too") };
+            let Some(there) = there else { return unknown("the record is gone") };
+            let Ok((_, history)) = native::decode(&there.value) else {
+                return unknown("the record is corrupt");
             };
-            let Some(there) = self.engine.get(&key).await.map_err(|_| unknown("reading back failed too"))?
-            else {
-                return Err(unknown("and the record is gone"));
-            };
-            let history = native::decode(&there.value).map_err(|_| unknown("and the record is corrupt"))?.1;
             if there.revision == mine || history.contains(&Some(mine)) {
                 return Ok(Swap::Done);
             }
             if there.revision != seen {
                 // Somebody else replaced what we saw, so ours came too late; unless that is too long ago to tell.
                 let late = history.contains(&Some(seen));
-                return if late { Ok(Swap::Changed) } else { Err(unknown("and too much was written since")) };
+                return if late { Ok(Swap::Changed) } else { unknown("too much was written since") };
             }
-            // Not there yet. It may still come, but only once: the same revision is written again.
-            sent = self.engine.replace(&key, seen, new.clone(), worth).await;
         }
+        Err(unknown(doubt.as_ref(), "no other try fared better"))
     }
 
     fn worth(&self, record: &Record) -> Worth {
@@ -346,6 +343,11 @@ fn shelve(entry: &Entry, state: &Live) -> Stored {
     Stored { value: native::encode(entry, &state.history), revision: state.revision, until: state.until }
 }
 
+fn unknown(doubt: Option<&Error>, what: &str) -> Error {
+    let first = doubt.map_or_else(String::new, |first| format!("{first}; "));
+    Error::new(Kind::OutcomeUnknown, first + what)
+}
+
 /// Does an error say that its write did not happen?
 const fn nothing_happened(error: &Error) -> bool {
     matches!(error.kind, Kind::Unreachable | Kind::Refused)
@@ -361,7 +363,7 @@ where
         Err(error) if nothing_happened(&error) => Err(error),
         Err(error) => match send().await {
             Ok(done) => Ok((done, true)),
-            Err(again) => Err(Error::new(Kind::OutcomeUnknown, format!("{error}; and then {again}"))),
+            Err(again) => Err(unknown(Some(&error), &again.detail)),
         },
     }
 }

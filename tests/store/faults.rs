@@ -173,6 +173,19 @@ async fn a_store_that_cannot_be_reached_or_refuses_is_not_asked_again() {
     }
 }
 
+/// Not for ever, and not as fast as it can.
+#[tokio::test]
+async fn a_write_that_breaks_each_time_is_given_up() {
+    let (spy, rig, sound) = faulty();
+    let token = rig.begin(json!({"n": 0})).await;
+    let found = rig.load(&token).await;
+    spy.calls();
+    (0..100).for_each(|_| spy.fail(Replace, Fault::Broken));
+    assert_eq!(kind(rig.commit(found, ask([increment("n")])).await), Kind::OutcomeUnknown);
+    assert!(spy.calls().len() < 10);
+    assert_eq!(n(&sound, &token).await, 0);
+}
+
 #[tokio::test]
 async fn a_create_whose_answer_was_lost_makes_one_session() {
     for (fault, calls) in [(Fault::DoneBroken, vec![Add, Add, Get]), (Fault::Broken, vec![Add, Add])] {
