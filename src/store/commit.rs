@@ -1,48 +1,14 @@
 //! The compare-and-swap loop, written once for all engines: from jobs to writes, from writes to answers.
 
-use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use aws_lc_rs::rand;
-use tokio::time::{Instant, timeout_at};
-
-use super::codec::native;
-use super::engine::{Engine, Stored, Swap, Worth};
+use super::engine::{Engine, Swap};
 use super::keyed::Keyed;
 use super::lane::{Answer, Job, Lead, Waiting};
+use super::write::{Progress, new_revision};
 use super::{Error, Kind, Outcome};
-use crate::session::record::{Entry, How, Tombstone};
-use crate::session::{Denied, Found, History, Key, Live, Old, Plan, Record, Revision, Token};
+use crate::session::{Denied, Found, How, Live, Old, Plan, Revision};
 use crate::time::Timestamp;
-
-/// How often a write is sent whose answers are lost.
-const TRIES: u32 = 3;
-
-/// How far a piece of work has come, for the case that it is cut off.
-#[derive(Default)]
-pub(super) struct Progress {
-    /// A write was sent.
-    sent: AtomicBool,
-}
-
-impl Progress {
-    /// Runs `work` until `deadline`; once that has passed, not at all.
-    pub(super) async fn until<T>(
-        &self,
-        deadline: Instant,
-        work: impl Future<Output = Result<T, Error>>,
-    ) -> Result<T, Error> {
-        let late = || {
-            let kind = if self.sent.load(Relaxed) { Kind::OutcomeUnknown } else { Kind::Timeout };
-            Error::new(kind, "the store did not answer within store.commit_timeout")
-        };
-        if deadline <= Instant::now() {
-            return Err(late());
-        }
-        timeout_at(deadline, work).await.map_err(|_| late())?
-    }
-}
 
 /// What a leader goes by before it reads anything.
 struct Believed {
@@ -101,7 +67,7 @@ impl<E: Engine> Keyed<E> {
                 (self.again(lead.key, job.now).await?, None, before)
             }
         };
-        let (mut at, mine) = (seen.clone(), revision()?);
+        let (mut at, mine) = (seen.clone(), new_revision()?);
         let planned = planned.unwrap_or_else(|| (job.decide)(&seen));
         let answer = match step(&mut at, planned, mine) {
             Step::Joined(answer) => answer,
@@ -123,10 +89,7 @@ impl<E: Engine> Keyed<E> {
                 return Ok(None);
             }
         };
-        after.history = older(seen);
-        let new = shelve(&Entry::Live(after.record.clone()), &after);
-        progress.sent.store(true, Relaxed);
-        match self.swap(lead.key, seen.revision, new, self.worth(&after.record)).await {
+        match self.save(seen, &mut after, progress).await {
             Ok(Swap::Done) => {}
             Ok(Swap::Changed | Swap::Gone) => {
                 lead.give_back(joined);
@@ -151,9 +114,8 @@ impl<E: Engine> Keyed<E> {
         now: Timestamp,
         progress: &Progress,
     ) -> Result<Option<Outcome>, Error> {
-        progress.sent.store(true, Relaxed);
         let done = match seen {
-            Found::Live(live) => self.here(live, plan, now).await?,
+            Found::Live(live) => self.here(live, plan, now, progress).await?,
             _ => Some(self.elsewhere(seen, plan, now, progress).await?),
         };
         if done.is_none() {
@@ -163,24 +125,27 @@ impl<E: Engine> Keyed<E> {
     }
 
     /// Carries out a plan for a session that stands; `None` if it does not stand as it was seen.
-    async fn here(&self, live: &Live, plan: Plan, now: Timestamp) -> Result<Option<Outcome>, Error> {
+    async fn here(
+        &self,
+        live: &Live,
+        plan: Plan,
+        now: Timestamp,
+        progress: &Progress,
+    ) -> Result<Option<Outcome>, Error> {
         let Plan { row, old, new, cookie } = plan;
         let cycles = old == Old::Cycle;
         let created = match &new {
-            Some((record, until)) => Some(self.create(record, *until).await?),
+            Some((record, until)) => Some(self.create(record, *until, progress).await?),
             None => None,
         };
         let swapped = match (old, &created) {
-            (Old::Touch(until), _) => {
-                let touch = || self.engine.touch(&live.key, live.revision, until);
-                insist(touch).await.map(|(swap, _)| swap)
-            }
+            (Old::Touch(until), _) => self.touch(live, until, progress).await,
             (Old::Cycle, Some((_, successor, _))) => {
                 let before = Box::new(live.record.clone());
                 let how = How::Cycled { successor: *successor, before, revision: live.revision };
-                self.end(live, how, now).await
+                self.end(live, how, now, progress).await
             }
-            (Old::End | Old::Cycle, _) => self.end(live, How::Flushed, now).await,
+            (Old::End | Old::Cycle, _) => self.end(live, How::Flushed, now, progress).await,
             (Old::Keep | Old::Save(..), _) => Ok(Swap::Done),
         };
         // Where the new record certainly has no part in it, it is tidied away: nobody has seen its token, and if this
@@ -206,101 +171,23 @@ impl<E: Engine> Keyed<E> {
         now: Timestamp,
         progress: &Progress,
     ) -> Result<Outcome, Error> {
-        progress.sent.store(!plan.is_nothing(), Relaxed);
         let Plan { row, old, new, cookie } = plan;
         // Ending comes first: a logout must hold even if the new session can't be made.
         if let (Old::End, Found::Ended(ended) | Found::Gone(Some(ended))) = (&old, found)
             && let Some(successor) = ended.successor
         {
             while let Some(tip) = self.tip(successor, now).await? {
-                if self.end(&tip, How::Flushed, now).await? == Swap::Done {
+                if self.end(&tip, How::Flushed, now, progress).await? == Swap::Done {
                     break;
                 }
                 self.counts.conflicts.inc();
             }
         }
         let minted = match new {
-            Some((record, until)) => Some(self.create(&record, until).await?.0),
+            Some((record, until)) => Some(self.create(&record, until, progress).await?.0),
             None => None,
         };
         Ok(Outcome { row, cookie, minted })
-    }
-
-    /// Replaces a session by the memory of it.
-    async fn end(&self, live: &Live, how: How, now: Timestamp) -> Result<Swap, Error> {
-        if self.rules.ended_memory.is_zero() {
-            return match insist(|| self.engine.remove(&live.key, live.revision)).await? {
-                // Gone, perhaps by the first try: a flush wanted no more, but did this cycle end it or a flush?
-                (Swap::Gone, true) if how == How::Flushed => Ok(Swap::Done),
-                (Swap::Gone, true) => {
-                    Err(Error::new(Kind::OutcomeUnknown, "the record is gone, nobody knows by whom"))
-                }
-                (swap, _) => Ok(swap),
-            };
-        }
-        let mut next = live.clone();
-        (next.revision, next.history, next.until) =
-            (revision()?, older(live), now.plus(self.rules.ended_memory));
-        let new = shelve(&Entry::Ended(Tombstone { at: now, how }), &next);
-        self.swap(live.key, live.revision, new, Worth::Ended).await
-    }
-
-    /// Files a record under a token that nobody has.
-    async fn create(&self, record: &Record, until: Timestamp) -> Result<(Token, Key, Revision), Error> {
-        loop {
-            let token = Token::from_bits(&random()?);
-            let key = Key::of(&self.rules.realm, &token);
-            let value = native::encode(&Entry::Live(record.clone()), &[None; 3]);
-            let new = Stored { value, revision: revision()?, until };
-            let (mine, worth) = (new.revision, self.worth(record));
-            let added = match self.engine.add(&key, new.clone(), worth).await {
-                Ok(added) => added,
-                // It may have been added all the same; then the key is taken, by us.
-                Err(_) => {
-                    self.engine.add(&key, new, worth).await?
-                        || self.engine.get(&key).await?.is_some_and(|there| there.revision == mine)
-                }
-            };
-            if added {
-                return Ok((token, key, mine));
-            }
-        }
-    }
-
-    /// Replaces, and where the outcome is unknown finds out.
-    async fn swap(&self, key: Key, seen: Revision, new: Stored, worth: Worth) -> Result<Swap, Error> {
-        let mine = new.revision;
-        let mut doubt: Option<Error> = None;
-        for _ in 0..TRIES {
-            // If it is not the first time: the first one may still arrive, but only one of them can find what was seen.
-            doubt = match (self.engine.replace(&key, seen, new.clone(), worth).await, doubt) {
-                (Ok(Swap::Done), _) => return Ok(Swap::Done),
-                (Ok(other), None) => return Ok(other),
-                (Ok(_), doubt) => doubt,
-                (Err(error), None) if nothing_happened(&error) => return Err(error),
-                (Err(error), _) => Some(error),
-            };
-            let unknown = |what| Err(unknown(doubt.as_ref(), what));
-            let Ok(there) = self.engine.get(&key).await else { return unknown("reading back failed too") };
-            let Some(there) = there else { return unknown("the record is gone") };
-            let Ok((_, history)) = native::decode(&there.value) else {
-                return unknown("the record is corrupt");
-            };
-            if there.revision == mine || history.contains(&Some(mine)) {
-                return Ok(Swap::Done);
-            }
-            if there.revision != seen {
-                // Somebody else replaced what we saw, so ours came too late; unless that is too long ago to tell.
-                let late = history.contains(&Some(seen));
-                return if late { Ok(Swap::Changed) } else { unknown("too much was written since") };
-            }
-        }
-        Err(unknown(doubt.as_ref(), "no other try fared better"))
-    }
-
-    fn worth(&self, record: &Record) -> Worth {
-        let known = || self.rules.cycle_on.iter().any(|name| record.data.non_null(name).is_some());
-        if record.subject.is_some() || known() { Worth::Known } else { Worth::Anonymous }
     }
 }
 
@@ -337,53 +224,4 @@ fn join(lead: &Lead, before: u64, at: &mut Found, mine: Revision) -> (Vec<Waitin
     }
     lead.give_back(claimed.split_off(answers.len()));
     (claimed, answers)
-}
-
-fn shelve(entry: &Entry, state: &Live) -> Stored {
-    Stored { value: native::encode(entry, &state.history), revision: state.revision, until: state.until }
-}
-
-fn unknown(doubt: Option<&Error>, what: &str) -> Error {
-    let first = doubt.map_or_else(String::new, |first| format!("{first}; "));
-    Error::new(Kind::OutcomeUnknown, first + what)
-}
-
-/// Does an error say that its write did not happen?
-const fn nothing_happened(error: &Error) -> bool {
-    matches!(error.kind, Kind::Unreachable | Kind::Refused)
-}
-
-/// Sends a write that may be sent twice, and says whether the answer to the first try was lost.
-async fn insist<T, F>(send: impl Fn() -> F) -> Result<(T, bool), Error>
-where
-    F: Future<Output = Result<T, Error>>,
-{
-    match send().await {
-        Ok(done) => Ok((done, false)),
-        Err(error) if nothing_happened(&error) => Err(error),
-        Err(error) => match send().await {
-            Ok(done) => Ok((done, true)),
-            Err(again) => Err(unknown(Some(&error), &again.detail)),
-        },
-    }
-}
-
-/// The history of what replaces a session.
-fn older(live: &Live) -> History {
-    let [first, second, _] = live.history;
-    [Some(live.revision), first, second]
-}
-
-fn random<const N: usize>() -> Result<[u8; N], Error> {
-    let mut bits = [0; N];
-    rand::fill(&mut bits).map_err(|_| Error::new(Kind::Unreachable, "the system gives no random numbers"))?;
-    Ok(bits)
-}
-
-fn revision() -> Result<Revision, Error> {
-    loop {
-        if let Some(revision) = Revision::from_bits(u64::from_ne_bytes(random()?)) {
-            return Ok(revision);
-        }
-    }
 }

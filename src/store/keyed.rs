@@ -6,9 +6,9 @@ use prometheus::IntCounter;
 use tokio::time::Instant;
 
 use super::codec::native;
-use super::commit::Progress;
 use super::engine::{Cleared, Engine, Stored, Swap};
 use super::lane::{Job, Lanes, Turn};
+use super::write::Progress;
 use super::{Decide, Error, Failed, Kind, Outcome, Pending, Store};
 use crate::session::record::{Entry, How, Tombstone};
 use crate::session::{Ended, Found, History, Key, Live, Record, Token};

@@ -199,12 +199,17 @@ async fn a_create_whose_answer_was_lost_makes_one_session() {
 }
 
 #[tokio::test]
-async fn a_create_that_fails_twice_makes_none() {
-    let (spy, rig, _) = faulty();
-    spy.fail(Add, Fault::Unreachable);
-    spy.fail(Add, Fault::Unreachable);
-    assert_eq!(kind(rig.commit(Found::No, ask([set(json!({"n": 1}))])).await), Kind::Unreachable);
-    assert_eq!(spy.engine().usage().sessions, 0);
+async fn a_create_that_failed_makes_none_and_is_sent_again_only_if_it_may_have_happened() {
+    for (fault, calls, expected) in [
+        (Fault::Unreachable, vec![Add], Kind::Unreachable),
+        (Fault::Refused, vec![Add], Kind::Refused),
+        (Fault::Broken, vec![Add, Add], Kind::Broken),
+    ] {
+        let (spy, rig, _) = faulty();
+        calls.iter().for_each(|_| spy.fail(Add, fault.clone()));
+        assert_eq!(kind(rig.commit(Found::No, ask([set(json!({"n": 1}))])).await), expected);
+        assert_eq!((spy.calls(), spy.engine().usage().sessions), (calls, 0));
+    }
 }
 
 #[tokio::test]
@@ -411,6 +416,31 @@ async fn a_hanging_write_is_of_unknown_outcome_when_the_budget_is_spent() {
     let (spy, rig, _) = faulty();
     spy.hold(Add);
     assert_eq!(hung(rig.commit(Found::No, ask([set(json!({"a": 1}))]))).await, Kind::OutcomeUnknown);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hanging_read_is_a_timeout_because_nothing_was_sent() {
+    let (spy, rig, sound) = faulty();
+    let token = rig.begin(json!({"n": 0})).await;
+    let found = rig.load(&token).await;
+    sound.request(&token, [increment("n")]).await;
+    spy.hold(Get);
+    let answer = rig.commit(found.clone(), ask([increment("n")]));
+    assert_eq!(
+        hung(answer).await,
+        Kind::Timeout,
+        "its first write was refused, of the second nothing was sent"
+    );
+    assert_eq!(n(&sound, &token).await, 1);
+    sound.request(&token, [Directive::CycleKey]).await;
+    let (ended, before) = (sound.load(&token).await, [Fault::None, Fault::None]);
+    spy.hold(Get);
+    let answer = rig.commit(ended, ask([Directive::Flush]));
+    assert_eq!(hung(answer).await, Kind::Timeout, "the successor could not be read");
+    before.into_iter().for_each(|fault| spy.fail(Get, fault));
+    spy.hold(Get);
+    assert_eq!(hung(rig.commit(found, ask([Directive::Flush]))).await, Kind::Timeout);
+    assert!(sound.data(&token).await.is_some());
 }
 
 #[tokio::test(start_paused = true)]
