@@ -6,7 +6,7 @@ use super::engine::{Engine, Swap};
 use super::keyed::Keyed;
 use super::lane::{Answer, Job, Lead, Waiting};
 use super::write::{Progress, new_revision};
-use super::{Error, Kind, Outcome};
+use super::{Decide, Error, Kind, Outcome};
 use crate::session::{Denied, Found, How, Live, Old, Plan, Revision};
 use crate::time::Timestamp;
 
@@ -116,7 +116,7 @@ impl<E: Engine> Keyed<E> {
     ) -> Result<Option<Outcome>, Error> {
         let done = match seen {
             Found::Live(live) => self.here(live, plan, now, progress).await?,
-            _ => Some(self.elsewhere(seen, plan, now, progress).await?),
+            _ => self.elsewhere(seen, plan, now, progress).await?,
         };
         if done.is_none() {
             self.counts.conflicts.inc();
@@ -163,18 +163,48 @@ impl<E: Engine> Keyed<E> {
         Ok((swapped? == Swap::Done).then_some(Outcome { row, cookie, minted }))
     }
 
+    /// Commits what was not loaded live: nobody else writes there, so nothing queues up.
+    pub(super) async fn apart(
+        &self,
+        mut found: Found,
+        mut planned: Result<Plan, Denied>,
+        decide: &Decide,
+        now: Timestamp,
+        progress: &Progress,
+    ) -> Result<Answer, Error> {
+        loop {
+            let plan = match planned {
+                Ok(plan) => plan,
+                Err(denied) => return Ok(Err(denied.into())),
+            };
+            if let Some(outcome) = self.elsewhere(&found, plan, now, progress).await? {
+                return Ok(Ok(outcome));
+            }
+            if let Found::Ended(ended) | Found::Gone(Some(ended)) = &found {
+                found = self.again(ended.key, now).await?;
+            }
+            planned = decide(&found);
+        }
+    }
+
     /// Carries out a plan where no session stands under the token: ends what goes on after it, creates a new one.
-    pub(super) async fn elsewhere(
+    /// `None` if what goes on after it has ended in the meantime, so that what was read must not go on either.
+    async fn elsewhere(
         &self,
         found: &Found,
         plan: Plan,
         now: Timestamp,
         progress: &Progress,
-    ) -> Result<Outcome, Error> {
+    ) -> Result<Option<Outcome>, Error> {
         let Plan { row, old, new, cookie } = plan;
+        let ended = match found {
+            Found::Ended(ended) | Found::Gone(Some(ended)) => Some(ended),
+            _ => None,
+        };
+        let successor = ended.and_then(|ended| ended.successor);
         // Ending comes first: a logout must hold even if the new session can't be made.
-        if let (Old::End, Found::Ended(ended) | Found::Gone(Some(ended))) = (&old, found)
-            && let Some(successor) = ended.successor
+        if old == Old::End
+            && let Some(successor) = successor
         {
             while let Some(tip) = self.tip(successor, now).await? {
                 if self.end(&tip, How::Flushed, now, progress).await? == Swap::Done {
@@ -183,11 +213,20 @@ impl<E: Engine> Keyed<E> {
                 self.counts.conflicts.inc();
             }
         }
-        let minted = match new {
-            Some((record, until)) => Some(self.create(&record, until, progress).await?.0),
-            None => None,
+        let Some((record, until)) = new else {
+            return Ok(Some(Outcome { row, cookie, minted: None }));
         };
-        Ok(Outcome { row, cookie, minted })
+        let (token, key, revision) = self.create(&record, until, progress).await?;
+        // A session of its own begins with what an old token read. A logout that came before it ends it too, so
+        // that is looked for when it is there; one that comes later ends the other session only.
+        if let (Old::Keep, Some(successor), Some(_)) =
+            (old, successor, ended.and_then(|ended| ended.reads.as_ref()))
+            && !matches!(self.tip(successor, now).await, Ok(Some(_)))
+        {
+            drop(self.engine.remove(&key, revision).await);
+            return Ok(None);
+        }
+        Ok(Some(Outcome { row, cookie, minted: Some(token) }))
     }
 }
 

@@ -172,7 +172,8 @@ impl<E: Engine> Store for Keyed<E> {
                 },
                 other => {
                     let progress = Progress::default();
-                    Ok(progress.until(deadline, self.elsewhere(&other, planned?, now, &progress)).await?)
+                    let work = self.apart(other, planned, &decide, now, &progress);
+                    progress.until(deadline, work).await?
                 }
             }
         })

@@ -148,6 +148,15 @@ async fn a_cycle_is_an_add_and_then_a_replace() {
 }
 
 #[tokio::test]
+async fn a_session_of_its_own_from_an_old_token_is_an_add_and_a_look_at_who_goes_on() {
+    let (spy, rig) = watched();
+    let token = rig.begin(json!({"a": 1})).await;
+    rig.request(&token, [Directive::CycleKey]).await;
+    let (row, calls) = cost(&spy, &rig, &token, [Directive::CycleKey]).await;
+    assert_eq!((row, calls), (Row::EndedCycleKey, vec![Add, Get]));
+}
+
+#[tokio::test]
 async fn a_flush_is_one_replace_and_with_data_an_add_before_it() {
     let (spy, rig) = watched();
     let token = rig.begin(json!({"a": 1})).await;

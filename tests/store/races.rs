@@ -373,6 +373,56 @@ pub(crate) async fn a_logout_at_the_end_of_a_chain_holds_for_who_read_its_beginn
     }
 }
 
+pub(crate) async fn a_cycle_key_from_what_an_old_token_read_never_outlives_a_logout(rig: Rig) {
+    let cycle = || [Directive::CycleKey, set(json!({"user_id": 1}))];
+    let token = rig.begin(json!({"user_id": 1, "a": 1})).await;
+    let fresh = rig.request(&token, [Directive::CycleKey]).await.minted.unwrap();
+    let slow = rig.load(&token).await;
+    assert!(slow.reads().is_some());
+    let own = rig.commit(slow.clone(), ask(cycle())).await.unwrap();
+    assert_eq!(own.row, Row::EndedCycleKey, "while the successor lives it makes a session of its own");
+    rig.request(&fresh, [Directive::Flush]).await;
+    assert_gone(&rig.commit(slow, ask(cycle())).await.unwrap());
+    let empty = rig.load(&token).await;
+    assert!(empty.reads().is_none());
+    let login = rig.commit(empty, ask([set(json!({"user_id": 1}))])).await.unwrap();
+    assert_eq!(
+        rig.data(&login.minted.unwrap()).await,
+        Some(json!({"user_id": 1})),
+        "who read nothing logs in"
+    );
+}
+
+pub(crate) async fn a_flush_among_cycle_keys_under_an_old_token_is_final(rig: Rig) {
+    for _ in 0..10 {
+        let token = rig.begin(json!({"user_id": 1})).await;
+        let fresh = rig.request(&token, [Directive::CycleKey]).await.minted.unwrap();
+        let slow = rig.load(&token).await;
+        let flushed = Arc::new(AtomicBool::new(false));
+        at_once(&rig, 8, |rig, n| {
+            let (slow, flushed) = (slow.clone(), Arc::clone(&flushed));
+            async move {
+                if n == 3 {
+                    assert_eq!(rig.request(&fresh, [Directive::Flush]).await.row, Row::Flush);
+                    flushed.store(true, SeqCst);
+                    return;
+                }
+                for _ in 0..4 {
+                    let before = flushed.load(SeqCst);
+                    let outcome = rig.commit(slow.clone(), ask([Directive::CycleKey])).await.unwrap();
+                    if before {
+                        assert_gone(&outcome);
+                    }
+                    if let Some(own) = outcome.minted {
+                        assert_eq!(rig.data(&own).await, Some(json!({"user_id": 1})));
+                    }
+                }
+            }
+        })
+        .await;
+    }
+}
+
 /// Browsers that share a jar write and cycle. The chain of successors grows; at its end there is always one session,
 /// of those before it none is live once its successor is known, and what was acknowledged is in the last.
 pub(crate) async fn cycle_keys_and_writers_leave_exactly_one_live_token(rig: Rig) {
