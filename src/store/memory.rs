@@ -28,6 +28,11 @@ const OVERHEAD: usize = 200;
 /// Each shard is locked by itself, so that clearing expired sessions holds up few readers at a time.
 const SHARDS: usize = 256;
 
+/// Sessions that get another chance, because they were seen, before one goes all the same.
+const CHANCES: u32 = 64;
+/// Stale places that are dropped at the front of each queue when one is added.
+const STALE: usize = 4;
+
 /// The memory engine.
 pub struct Memory {
     slots: DashMap<Key, Slot, BuildHasherDefault<KeyHasher>>,
@@ -60,6 +65,16 @@ struct Queues {
     back: VecDeque<(Key, u64)>,
     /// Logged in.
     known: VecDeque<(Key, u64)>,
+}
+
+/// What a step of eviction came to.
+enum Evicted {
+    /// A stale place.
+    Nothing,
+    /// One that was seen stays for now.
+    GivenAChance,
+    /// A session.
+    One,
 }
 
 impl Queues {
@@ -140,17 +155,43 @@ impl Memory {
             Worth::Known => &mut queues.known,
         };
         queue.push_back((key, birth));
-        if queues.len() > 2 * self.count.load(Relaxed) + 1024 {
-            let lives =
-                |(key, birth): &(Key, u64)| self.slots.get(key).is_some_and(|slot| slot.birth == *birth);
-            let Queues { fresh, back, known } = &mut *queues;
-            [fresh, back, known].into_iter().for_each(|queue| queue.retain(lives));
-        }
-        while self.is_full() && self.evict(&mut queues) {}
+        self.tidy(&mut queues);
+        self.make_room(&mut queues);
     }
 
-    /// Takes one step: evicts a session, or gives one that was seen another chance. `false` if there is none.
-    fn evict(&self, queues: &mut Queues) -> bool {
+    /// Drops stale places: a few at the fronts each time, because what is oldest mostly ends first, and all of them
+    /// where that was not enough.
+    fn tidy(&self, queues: &mut Queues) {
+        let lives = |(key, birth): &(Key, u64)| self.slots.get(key).is_some_and(|slot| slot.birth == *birth);
+        let crowded = queues.len() > 2 * self.count.load(Relaxed) + 1024;
+        for queue in [&mut queues.fresh, &mut queues.back, &mut queues.known] {
+            if crowded {
+                queue.retain(lives);
+            }
+            for _ in 0..STALE {
+                if queue.pop_front_if(|place| !lives(place)).is_none() {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Evicts until nothing is too much. Of many that were all seen the next one goes, or a worker would stand still
+    /// until it had looked at all of them.
+    fn make_room(&self, queues: &mut Queues) {
+        let mut chances = CHANCES;
+        while self.is_full() {
+            match self.evict(queues, chances > 0) {
+                Some(Evicted::Nothing) => {}
+                Some(Evicted::GivenAChance) => chances -= 1,
+                Some(Evicted::One) => chances = CHANCES,
+                None => return,
+            }
+        }
+    }
+
+    /// Takes one step: evicts a session, or gives one that was seen another chance. `None` if none is left.
+    fn evict(&self, queues: &mut Queues, chances: bool) -> Option<Evicted> {
         let Queues { fresh, back, known } = queues;
         let newcomers = (self.count.load(Relaxed) / 16).max(1);
         let (from, chance) = if fresh.len() > newcomers || (back.is_empty() && !fresh.is_empty()) {
@@ -160,18 +201,18 @@ impl Memory {
         } else {
             (known, None)
         };
-        let Some((key, birth)) = from.pop_front() else { return false };
-        let Entry::Occupied(slot) = self.slots.entry(key) else { return true };
+        let (key, birth) = from.pop_front()?;
+        let Entry::Occupied(slot) = self.slots.entry(key) else { return Some(Evicted::Nothing) };
         if slot.get().birth != birth {
-            return true;
+            return Some(Evicted::Nothing);
         }
-        if slot.get().seen.swap(false, Relaxed) {
+        if slot.get().seen.swap(false, Relaxed) && chances {
             chance.unwrap_or(from).push_back((key, birth));
-        } else {
-            self.freed(&slot.remove());
-            self.evictions.inc();
+            return Some(Evicted::GivenAChance);
         }
-        true
+        self.freed(&slot.remove());
+        self.evictions.inc();
+        Some(Evicted::One)
     }
 }
 
@@ -223,8 +264,7 @@ impl Engine for Memory {
         if let Some(birth) = moved {
             self.enqueue(*key, birth, worth, true);
         } else if self.is_full() {
-            let mut queues = self.queues();
-            while self.is_full() && self.evict(&mut queues) {}
+            self.make_room(&mut self.queues());
         }
         Ok(Swap::Done)
     }

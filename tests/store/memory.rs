@@ -175,6 +175,19 @@ async fn who_is_seen_again_and_again_stays_among_equals() {
     assert!(holds(&memory, 3).await);
 }
 
+/// Not the time that it takes to look at all of them.
+#[tokio::test]
+async fn an_eviction_takes_little_time_though_everybody_was_seen() {
+    let (memory, evictions) = limited(1_000, usize::MAX);
+    for n in 0..1_000 {
+        add(&memory, n, Worth::Known).await;
+        memory.get(&key(n)).await.unwrap();
+    }
+    add(&memory, 1_000, Worth::Known).await;
+    assert_eq!(evictions.get(), 1);
+    assert!(!holds(&memory, 64).await, "64 had another chance, and the next one has gone");
+}
+
 #[tokio::test]
 async fn who_logs_in_counts_as_logged_in_and_who_logs_out_no_more() {
     let (memory, _) = limited(6, usize::MAX);
@@ -284,10 +297,23 @@ async fn a_million_sessions_that_come_and_go_leave_no_queue_behind() {
             assert_eq!(memory.remove(&key(n - 10), revision(n - 9)).await, Ok(Swap::Done));
         }
         if n % 1024 == 0 {
-            assert!(memory.usage().queued <= 2 * 10 + 1024 + 1, "{:?}", memory.usage());
+            assert!(memory.usage().queued <= 2 * 10, "{:?}", memory.usage());
         }
     }
     assert_eq!((memory.usage().sessions, evictions.get()), (10, 0));
+}
+
+/// The oldest ones stay, so that no stale place is ever at the front.
+#[tokio::test]
+async fn sessions_that_come_and_go_behind_one_that_stays_leave_no_queue_behind() {
+    let (memory, _) = limited(1_000, usize::MAX);
+    add(&memory, 0, Worth::Anonymous).await;
+    add(&memory, 1, Worth::Known).await;
+    for n in 2..50_000 {
+        add(&memory, n, if n % 2 == 0 { Worth::Anonymous } else { Worth::Known }).await;
+        assert_eq!(memory.remove(&key(n), revision(n + 1)).await, Ok(Swap::Done));
+        assert!(memory.usage().queued <= 2 * 3 + 1024 + 1);
+    }
 }
 
 /// Sessions that change hands between worths, as those of people who log in and out all day.
