@@ -181,7 +181,11 @@ impl<E: Engine> Keyed<E> {
                 return Ok(Ok(outcome));
             }
             if let Found::Ended(ended) | Found::Gone(Some(ended)) = &found {
-                found = self.again(ended.key, now).await?;
+                found = match self.again(ended.key, now).await? {
+                    // A medium that failed over may have forgotten the end. It was seen, and stays one.
+                    Found::Live(_) => Found::Gone(None),
+                    other => other,
+                };
             }
             planned = decide(&found);
         }

@@ -192,3 +192,46 @@ fn abandoned() -> Turn {
     let detail = "the write that the commit was part of was abandoned";
     Turn::Answered(Err(Error::new(Kind::OutcomeUnknown, detail).into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::session::Denied;
+
+    fn job() -> Job {
+        let decide: Decide = Arc::new(|_| Err(Denied::Gone));
+        let deadline = Instant::now() + Duration::from_secs(1);
+        Job { decide, now: Timestamp::from_millis(0), deadline }
+    }
+
+    #[tokio::test]
+    async fn a_lane_is_there_as_long_as_somebody_leads_it() {
+        let (lanes, key) = (Arc::new(Lanes::default()), Key::from_bytes([1; 20]));
+        let Turn::Lead(first, _) = lanes.enter(key, job()).await else { panic!("nobody else is there") };
+        let waiting: Vec<_> = (0..3)
+            .map(|n| {
+                let lanes = Arc::clone(&lanes);
+                let task = tokio::spawn(async move {
+                    let Turn::Lead(lead, _) = lanes.enter(key, job()).await else {
+                        panic!("nobody claims it")
+                    };
+                    assert_eq!(lead.lanes.waiting.len(), 1);
+                });
+                if n == 1 {
+                    task.abort();
+                }
+                task
+            })
+            .collect();
+        while first.present() < 2 {
+            tokio::task::yield_now().await;
+        }
+        drop(first);
+        for (n, task) in waiting.into_iter().enumerate() {
+            assert_eq!(task.await.is_ok(), n != 1);
+        }
+        assert!(lanes.0.waiting.is_empty());
+    }
+}
