@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::spy::Op::{Add, Get, Replace};
 use super::spy::{Fault, Latch, Spy};
-use super::support::{Rig, ask, delete, increment, live, memory, only_if, set};
+use super::support::{AGE, Rig, ask, delete, increment, live, memory, only_if, set};
 
 const BUDGET: Duration = Duration::from_secs(1);
 
@@ -242,6 +242,38 @@ async fn what_a_request_has_read_is_never_judged_by_an_older_state() {
         assert_eq!(row(next.await), Row::Save);
         assert_eq!(beside.data(&token).await, Some(expected));
     }
+}
+
+/// The leader's reading was on its way back when another sidecar wrote; who enters then may have read that.
+#[tokio::test]
+async fn who_enters_during_a_reading_is_not_judged_by_it() {
+    let (spy, rig, beside, _) = watched().await;
+    let token = rig.begin(json!({"x": 1})).await;
+    let (found, latch) = (rig.load(&token).await, Latch::new());
+    beside.request(&token, [delete("x")]).await;
+    spy.fail(Get, Fault::DoneHold(latch.clone()));
+    let leader = begun(&rig, found, [delete("x")]).await;
+    latch.reached().await;
+    beside.request(&token, [set(json!({"k": 1}))]).await;
+    let next = begun(&rig, rig.load(&token).await, [delete("k")]).await;
+    latch.release();
+    assert_eq!(row(leader.await), Row::Nothing);
+    assert_eq!(row(next.await), Row::Save);
+    assert_eq!(beside.data(&token).await, Some(json!({})));
+}
+
+#[tokio::test]
+async fn who_comes_when_the_session_has_expired_is_not_taken_along() {
+    let (spy, rig, beside, token) = watched().await;
+    let (leader, latch) = leading(&spy, &rig, &token).await;
+    let found = rig.load(&token).await;
+    let in_time = begun(&rig, found.clone(), [increment("n")]).await;
+    rig.wait(AGE);
+    let late = begun(&rig, found, [increment("n")]).await;
+    latch.release();
+    assert_eq!((row(leader.await), row(in_time.await)), (Row::Save, Row::Save));
+    assert_eq!(row(late.await), Row::Gone);
+    assert_eq!(beside.load(&token).await, Found::No);
 }
 
 /// One budget a request: what others want is theirs to wait for.
