@@ -24,8 +24,8 @@ use crate::store::{self, Store, keyed};
 use crate::telemetry::health::{Health, Latch};
 use crate::telemetry::metrics::{Metrics, Operation};
 use crate::time::{Clock, Stopwatch};
-use crate::wire::cookie::Jar;
 use crate::wire::forwarded::Origin;
+use crate::wire::jar::Jar;
 use crate::wire::request::Injector;
 use crate::wire::response::Reader;
 

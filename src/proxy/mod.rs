@@ -36,8 +36,8 @@ use crate::session::{Changes, Denied, Mode, Reason};
 use crate::store::{self, Failed};
 use crate::telemetry::metrics::{BackendError, Metrics, Side};
 use crate::time::{Clock, Length, Stopwatch, Timestamp};
-use crate::wire::cookie::Jar;
 use crate::wire::forwarded::{self, Forwarded, Hop, Network, Origin, Peer};
+use crate::wire::jar::Jar;
 use crate::wire::request::{Injector, View};
 use crate::wire::response::Reader;
 use crate::wire::{OnRefused, caching};
@@ -293,7 +293,7 @@ impl Proxy {
         self.metrics.stripped(Side::Backend, taken.stripped as u64);
         match taken.changes {
             Ok(changes) => {
-                let discarded = if server_error { changes.len() - changes.endings().len() } else { 0 };
+                let discarded = if server_error { changes.asked() - changes.endings().asked() } else { 0 };
                 (0..discarded).for_each(|_| self.metrics.refused(Reason::ServerError.label()));
                 Ok(Some(changes))
             }

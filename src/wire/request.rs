@@ -11,7 +11,8 @@ use http::{Method, Uri};
 use super::names::Guard;
 use super::{Config, OnOverflow};
 use crate::session::data::{Map, RESERVED, to_ascii, to_bare};
-use crate::session::directive::{Budget, TEST_COOKIE, TEST_COOKIE_VALUE};
+use crate::session::directive::{TEST_COOKIE, TEST_COOKIE_VALUE};
+use crate::session::limits::Budget;
 use crate::session::{Data, Expiry, Id, Lifetimes, Live};
 use crate::time::Timestamp;
 
