@@ -100,7 +100,7 @@ pub async fn work(listener: std::net::TcpListener, parts: Parts) -> io::Result<(
     });
     let mut http = Builder::new();
     http.timer(wheel.clone()).header_read_timeout(parts.config.client_timeout.0);
-    let worker = Worker { proxy, wheel, http, metrics, access: parts.access, ids: Arc::new(Ids::new()) };
+    let worker = Worker { proxy, wheel, http, metrics, access: parts.access, ids: Arc::new(Ids::default()) };
     worker.accept(listener, &parts.drain).await;
     drop(parts.guard);
     let cut = parts.drain.cut();

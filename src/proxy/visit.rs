@@ -117,9 +117,9 @@ pub struct Ids {
     next: AtomicU64,
 }
 
-impl Ids {
+impl Default for Ids {
     /// Draws a beginning.
-    pub fn new() -> Self {
+    fn default() -> Self {
         let mut bits = [0; 8];
         // IDs only have to differ; the time will do where there is no randomness.
         let start = match aws_lc_rs::rand::fill(&mut bits) {
@@ -128,7 +128,9 @@ impl Ids {
         };
         Self { start, next: AtomicU64::new(0) }
     }
+}
 
+impl Ids {
     fn next(&self) -> HeaderValue {
         let id = format!("{:016x}{:08x}", self.start, self.next.fetch_add(1, Relaxed));
         HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("-"))

@@ -303,6 +303,7 @@ mod tests {
         Injector::new(&config, &["user_id".to_owned()], lifetimes, config.secret.expose().as_bytes()).unwrap()
     }
 
+    #[allow(clippy::needless_pass_by_value, reason = "so that a test can say json!(…) as it stands")]
     fn session(data: Value) -> Live {
         let data = Data::from_map(data.as_object().unwrap().clone());
         Live {

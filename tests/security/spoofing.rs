@@ -84,7 +84,8 @@ fn no_spelling_of_our_headers_passes_on_any_path_method_or_route() {
     let spoofed: Vec<String> = OURS.iter().flat_map(|name| spellings(name)).collect();
     assert!(spoofed.len() > 1000 && spoofed.iter().all(|name| is_ours(name)));
     let upgrade = [("Connection", "Upgrade"), ("Upgrade", "websocket")];
-    let contexts: [(&str, &str, &Browser, &[(&str, &str)], usize); 8] = [
+    type Context<'a> = (&'a str, &'a str, &'a Browser, &'a [(&'a str, &'a str)], usize);
+    let contexts: [Context<'_>; 8] = [
         ("GET", "/", &visitor, &[], 9),
         ("GET", "/", &stranger, &[], 6),
         ("POST", "/read", &visitor, &[], 9),
