@@ -1,5 +1,14 @@
 //! One binary for all integration tests: quicker to link, and they share what they stand on.
-#![allow(missing_docs, clippy::expect_used, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "tests")]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "tests"
+)]
 
 mod journey;
+mod proxy;
 mod support;

@@ -17,7 +17,10 @@ fn a_session_is_created_read_changed_and_flushed() {
     let first = visitor.token().expect("a cookie").to_owned();
 
     visitor.get("/");
-    assert_eq!((backend.last().data(), backend.last().header("x-session-state")), (r#"{"cart":[1,2]}"#, Some("active")));
+    assert_eq!(
+        (backend.last().data(), backend.last().header("x-session-state")),
+        (r#"{"cart":[1,2]}"#, Some("active"))
+    );
     assert_eq!(backend.last().header("cookie"), None, "the token is not the backend's business");
 
     let reply = visitor.request("GET", "/", &[("Want-X-Session-Set", r#"{"user_id":7}"#)], "");

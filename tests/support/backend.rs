@@ -86,12 +86,15 @@ impl Backend {
     /// `<Name>`, `Want-Status: 500` the status.
     pub fn obedient() -> Self {
         Self::new(|seen| {
-            let wanted = seen.headers.iter().filter_map(|(name, value)| Some((name.strip_prefix("want-")?, value)));
+            let wanted =
+                seen.headers.iter().filter_map(|(name, value)| Some((name.strip_prefix("want-")?, value)));
             let mut answer = Answer::with(&[]);
             for (name, value) in wanted {
                 match name {
                     "status" => answer.status = value.parse().expect("a status"),
-                    _ => answer.headers.extend(value.split('|').map(|line| (name.to_owned(), line.to_owned()))),
+                    _ => {
+                        answer.headers.extend(value.split('|').map(|line| (name.to_owned(), line.to_owned())))
+                    }
                 }
             }
             answer

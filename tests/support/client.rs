@@ -67,8 +67,8 @@ pub fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Reads the head of a message: its first line and headers; `None` where the connection ends before it begins.
-pub fn read_head(stream: &mut impl Read) -> Option<(String, Vec<(String, String)>)> {
+/// Reads the head of a message as it is, up to its empty line; `None` where the connection ends before it begins.
+pub fn read_raw_head(stream: &mut impl Read) -> Option<Vec<u8>> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -78,6 +78,12 @@ pub fn read_head(stream: &mut impl Read) -> Option<(String, Vec<(String, String)
             other => panic!("the head broke off ({other:?}) after {:?}", String::from_utf8_lossy(&head)),
         }
     }
+    Some(head)
+}
+
+/// Reads the head of a message: its first line and headers; `None` where the connection ends before it begins.
+pub fn read_head(stream: &mut impl Read) -> Option<(String, Vec<(String, String)>)> {
+    let head = read_raw_head(stream)?;
     let text = String::from_utf8_lossy(&head).into_owned();
     let mut lines = text.trim_end().split("\r\n");
     let first = lines.next().unwrap_or_default().to_owned();
@@ -99,7 +105,8 @@ pub fn read_body(
     if of("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked")) {
         loop {
             let size = read_line(stream);
-            let size = usize::from_str_radix(size.split(';').next().unwrap_or_default(), 16).expect("a chunk");
+            let size =
+                usize::from_str_radix(size.split(';').next().unwrap_or_default(), 16).expect("a chunk");
             let mut chunk = vec![0; size];
             stream.read_exact(&mut chunk).expect("a whole chunk");
             body.extend(chunk);

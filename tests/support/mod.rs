@@ -3,9 +3,13 @@
 //! All of it on loopback and on ports of the system's choice; nothing waits for time to pass.
 
 pub mod backend;
+pub mod child;
 pub mod client;
+pub mod line;
 pub mod sidecar;
 
 pub use backend::{Answer, Backend, Seen};
+pub use child::Child;
 pub use client::{Browser, Reply, send};
+pub use line::{End, Line, Stage};
 pub use sidecar::Sidecar;

@@ -6,6 +6,7 @@ use coatroom::app::App;
 use coatroom::config::Config;
 use coatroom::time::{Clock, Timestamp};
 
+use super::child::until;
 use super::client::{self, Browser};
 
 /// A sidecar that stops, and finishes what is in flight, when it is dropped.
@@ -59,7 +60,18 @@ impl Sidecar {
 
     /// The telemetry listener's answer for a path.
     pub fn telemetry(&self, path: &str) -> client::Reply {
-        client::send(self.app().telemetry(), format!("GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n"))
+        client::send(
+            self.app().telemetry(),
+            format!("GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n"),
+        )
+    }
+
+    /// Asks the telemetry listener, even while the sidecar is being stopped by another thread.
+    pub fn probe(&self) -> impl Fn(&str) -> client::Reply + use<> {
+        let address = self.app().telemetry();
+        move |path| {
+            client::send(address, format!("GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n"))
+        }
     }
 
     /// The value of a metric as `/metrics` has it, 0 where it isn't there: `name{label="value"}`.
@@ -67,6 +79,11 @@ impl Sidecar {
         let text = self.telemetry("/metrics").text();
         let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         line.map_or(0, |value| value.parse::<f64>().expect("a number") as u64)
+    }
+
+    /// Waits until a metric has a value.
+    pub fn wait_for(&self, series: &str, value: u64) {
+        until(|| (self.metric(series) == value).then_some(()));
     }
 
     /// Stops it as SIGTERM would.
