@@ -12,6 +12,7 @@ pub mod reply;
 pub mod routes;
 pub mod timer;
 pub mod upgrade;
+pub mod visit;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,8 +1,10 @@
 //! The proxy without its sessions: HTTP/1.1 on both sides, to the byte.
 
 mod address;
+mod drain;
 mod hangup;
 mod pressure;
+mod process;
 
 use coatroom::config::Config;
 use coatroom::time::Length;
