@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_util::either::Either;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
 use super::body::{Body, Customs, Progress, Upload};
@@ -83,15 +84,22 @@ struct Pool {
     max_idle: Duration,
 }
 
-struct Idle {
+/// A connection, which ends with this: left alone, one whose backend doesn't read would wait for it for ever.
+struct Connection {
     sender: SendRequest<Upload>,
+    /// Reads and writes it.
+    driver: AbortOnDropHandle<()>,
+}
+
+struct Idle {
+    connection: Connection,
     /// By the wheel's clock, in milliseconds.
     since: u64,
 }
 
 /// A connection that is in use.
 pub struct Lease {
-    sender: SendRequest<Upload>,
+    connection: Connection,
     /// `None` for one that must not be used again.
     pool: Option<Arc<Pool>>,
 }
@@ -100,10 +108,10 @@ impl Lease {
     /// Makes the connection free for the next request.
     pub fn give_back(self) {
         if let Some(pool) = self.pool
-            && !self.sender.is_closed()
+            && !self.connection.sender.is_closed()
         {
             let since = pool.wheel.now();
-            pool.idle().push(Idle { sender: self.sender, since });
+            pool.idle().push(Idle { connection: self.connection, since });
         }
     }
 }
@@ -113,15 +121,13 @@ impl Pool {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self) -> Option<SendRequest<Upload>> {
+    /// The connection used last of those that are ready: one whose response came before it had taken all of its
+    /// request is not, until it has.
+    fn take(&self) -> Option<Connection> {
         let mut idle = self.idle();
-        let since = self.oldest();
-        while let Some(last) = idle.pop() {
-            if last.since >= since && !last.sender.is_closed() {
-                return Some(last.sender);
-            }
-        }
-        None
+        let last = idle.iter().rposition(|kept| kept.connection.sender.is_ready())?;
+        let kept = idle.remove(last);
+        (kept.since >= self.oldest()).then_some(kept.connection)
     }
 
     fn oldest(&self) -> u64 {
@@ -151,7 +157,7 @@ impl Backend {
     /// Closes connections that nobody has used for `proxy.backend_idle_timeout`.
     pub fn close_idle(&self) {
         let since = self.pool.oldest();
-        self.pool.idle().retain(|idle| idle.since >= since && !idle.sender.is_closed());
+        self.pool.idle().retain(|idle| idle.since >= since && !idle.connection.sender.is_closed());
     }
 
     /// Sends a request and waits for the head of the response; the body streams on behind it.
@@ -170,18 +176,21 @@ impl Backend {
         let progress = Progress::new(alarm.clone(), self.head_timeout);
         let mut request = request.map(|body| Upload::new(body, self.customs.clone(), progress.clone()));
         loop {
-            let (mut sender, fresh) = match (!alone).then(|| self.pool.take()).flatten() {
-                Some(sender) => (sender, false),
+            let (mut connection, fresh) = match (!alone).then(|| self.pool.take()).flatten() {
+                Some(connection) => (connection, false),
                 None => (self.connect(alone).await?, true),
             };
-            if sender.ready().await.is_err() && !fresh {
-                continue;
-            }
-            let sent = alarm.limit(self.head_timeout, sender.try_send_request(request)).await;
+            let sent = alarm.limit(self.head_timeout, connection.sender.try_send_request(request)).await;
             let late = |Elapsed| Error::new(Kind::Backend(BackendError::HeadTimeout));
             match sent.map_err(late).inspect_err(|_| self.metrics.backend_error(BackendError::HeadTimeout))? {
                 Ok(response) => {
-                    let lease = Lease { sender, pool: (!alone).then(|| self.pool.clone()) };
+                    // Chunks can't be sent to a backend that has said it speaks HTTP/1.0.
+                    let kept = !alone && response.version() >= Version::HTTP_11;
+                    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                        drop(connection.driver.detach());
+                        return Ok(response.map(|_| Body::empty()));
+                    }
+                    let lease = Lease { connection, pool: kept.then(|| self.pool.clone()) };
                     return Ok(response.map(|body| Body::streamed(body, self.customs.clone(), lease)));
                 }
                 Err(mut failed) => match failed.take_message() {
@@ -201,7 +210,7 @@ impl Backend {
         Error::new(Kind::Backend(kind)).because(error)
     }
 
-    async fn connect(&self, alone: bool) -> Result<SendRequest<Upload>, Error> {
+    async fn connect(&self, alone: bool) -> Result<Connection, Error> {
         let refuse = |kind, source: std::io::Error| {
             self.metrics.backend_error(kind);
             Error::new(Kind::Backend(kind)).because(source)
@@ -215,14 +224,13 @@ impl Backend {
             .handshake(TokioIo::new(dialled))
             .await
             .map_err(|error| refuse(BackendError::Connect, std::io::Error::other(error)))?;
-        // It dies with its last sender, or when the backend hangs up.
         let broke = |error: hyper::Error| debug!("a connection to the backend broke: {error}");
-        if alone {
-            tokio::spawn(async move { connection.with_upgrades().await.unwrap_or_else(broke) });
+        let driver = if alone {
+            tokio::spawn(async move { connection.with_upgrades().await.unwrap_or_else(broke) })
         } else {
-            tokio::spawn(async move { connection.await.unwrap_or_else(broke) });
-        }
-        Ok(sender)
+            tokio::spawn(async move { connection.await.unwrap_or_else(broke) })
+        };
+        Ok(Connection { sender, driver: AbortOnDropHandle::new(driver) })
     }
 
     async fn dial(&self) -> std::io::Result<Either<TcpStream, UnixStream>> {

@@ -202,7 +202,6 @@ impl Proxy {
         } else {
             self.part(response.headers_mut());
         }
-        *response.version_mut() = Version::HTTP_11;
         Ok(response)
     }
 

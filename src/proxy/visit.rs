@@ -185,10 +185,10 @@ impl Exchange {
         begun: Begun,
     ) -> Result<Response<Body>, std::convert::Infallible> {
         let (watch, waited, in_flight) = (Stopwatch::start(), Waited::default(), self.metrics.in_flight());
-        let method = request.method().clone();
+        let (method, version) = (request.method().clone(), request.version());
         let path = self.access.then(|| request.uri().path().to_owned());
         let result = self.proxy.exchange(request, &self.caller, &begun, &waited).await;
-        let response = result.unwrap_or_else(|error| {
+        let mut response = result.unwrap_or_else(|error| {
             let id = self.caller.id.to_str().unwrap_or_default();
             let (status, slug, _) = error.problem();
             if error.side == super::error::Side::Client {
@@ -198,6 +198,9 @@ impl Exchange {
             }
             reply::problem(&error, &self.caller.id)
         });
+        // A client of HTTP/1.0 is answered in kind, and its connection ends: behind other proxies its keep-alive is
+        // not to be relied upon (RFC 9112 §9.3).
+        *response.version_mut() = version;
         let took = watch.elapsed();
         self.metrics.answered(&method, response.status(), took, waited.get());
         if let Some(path) = path {

@@ -5,6 +5,7 @@ mod drain;
 mod hangup;
 mod pressure;
 mod process;
+mod reuse;
 
 use coatroom::config::Config;
 use coatroom::time::Length;
