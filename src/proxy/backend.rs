@@ -15,6 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
 use super::body::{Body, Customs, Progress, Upload};
+use super::check;
 use super::error::{Error, Kind};
 use super::timer::{Alarm, Elapsed, Wheel};
 use crate::telemetry::metrics::{BackendError, Metrics};
@@ -165,14 +166,17 @@ impl Backend {
     /// A request that was not sent at all because a kept connection had just been closed is sent on another one,
     /// whatever its method; nothing else is ever sent twice (RFC 9110 §9.2.2).
     ///
+    /// A request that asks for another protocol has a connection of its own.
+    ///
     /// # Errors
     /// [`Kind::Backend`], or [`Kind::Body`] where the client broke its request off.
     pub async fn forward(
         &self,
         request: Request<Incoming>,
         alarm: &Alarm,
-        alone: bool,
+        asked: Option<&HeaderValue>,
     ) -> Result<Response<Body>, Error> {
+        let alone = asked.is_some();
         let progress = Progress::new(alarm.clone(), self.head_timeout);
         let mut request = request.map(|body| Upload::new(body, self.customs.clone(), progress.clone()));
         loop {
@@ -184,6 +188,8 @@ impl Backend {
             let late = |Elapsed| Error::new(Kind::Backend(BackendError::HeadTimeout));
             match sent.map_err(late).inspect_err(|_| self.metrics.backend_error(BackendError::HeadTimeout))? {
                 Ok(response) => {
+                    check::response(&response, asked)
+                        .inspect_err(|_| self.metrics.backend_error(BackendError::Protocol))?;
                     // Chunks can't be sent to a backend that has said it speaks HTTP/1.0.
                     let kept = !alone && response.version() >= Version::HTTP_11;
                     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -221,6 +227,8 @@ impl Backend {
         };
         self.metrics.backend_connections.inc();
         let (sender, connection) = Builder::new()
+            // They are removed then, so that nobody behind us reads another header (RFC 9112 §5.1).
+            .allow_spaces_after_header_name_in_responses(true)
             .handshake(TokioIo::new(dialled))
             .await
             .map_err(|error| refuse(BackendError::Connect, std::io::Error::other(error)))?;

@@ -5,8 +5,10 @@
 
 pub mod backend;
 pub mod body;
+pub mod check;
 pub mod error;
 pub mod finish;
+mod hop;
 pub mod listen;
 pub mod reply;
 pub mod routes;
@@ -18,8 +20,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use aws_lc_rs::rand;
-use http::header::{CONNECTION, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, UPGRADE};
-use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http::header::{HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -38,7 +40,7 @@ use crate::store::{self, Failed};
 use crate::telemetry::metrics::{Metrics, Side};
 use crate::time::{Clock, Length, Stopwatch, Timestamp};
 use crate::wire::cookie::Jar;
-use crate::wire::forwarded::{self, Forwarded, Hop, Origin};
+use crate::wire::forwarded::{Forwarded, Origin};
 use crate::wire::request::{Injector, View};
 use crate::wire::response::Reader;
 use crate::wire::{OnRefused, caching};
@@ -169,7 +171,10 @@ impl Proxy {
         begun: &Begun,
         waited: &Waited,
     ) -> Result<Response<Body>, Error> {
-        check(&request)?;
+        check::request(&request)?;
+        if hop::is_last(&mut request) {
+            return Ok(reply::options(&caller.id));
+        }
         let (rules, now) = (&*self.rules, self.clock.now());
         let mode = rules.routes.of(request.method(), request.uri().path());
         let tls = rules.origin.is_tls(request.headers(), caller.peer.ip(), false);
@@ -185,7 +190,7 @@ impl Proxy {
 
         begun.begin();
         let watch = Stopwatch::start();
-        let forwarded = self.backend.forward(request, &caller.alarm, client.is_some()).await;
+        let forwarded = self.backend.forward(request, &caller.alarm, hop.upgrade.as_ref()).await;
         waited.set(watch.elapsed());
         let mut response = forwarded?;
 
@@ -196,43 +201,13 @@ impl Proxy {
             Ok(told) => told,
             Err(why) => self.refuse(self.failed(why), server_error).map(|_| Told::refused())?,
         };
-        self.tell(response.headers_mut(), told, tls, now);
+        self.tell(response.headers_mut(), &told, tls, now);
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             self.join(client, &mut response)?;
         } else {
-            self.part(response.headers_mut());
+            self.part(&mut response);
         }
         Ok(response)
-    }
-
-    /// Makes the request one to the backend: no more than its own target, and who sent it.
-    fn readdress(&self, request: &mut Request<Incoming>, caller: &Caller, tls: bool) -> Hop {
-        if let Some(authority) = request.uri().authority() {
-            // The authority of an absolute target counts, not Host (RFC 9112 §3.2.2).
-            let host = HeaderValue::try_from(authority.as_str());
-            let target = request.uri().path_and_query().cloned();
-            if let Ok(host) = host {
-                request.headers_mut().insert(HOST, host);
-            }
-            *request.uri_mut() = target.map_or_else(Uri::default, Uri::from);
-        }
-        let headers = request.headers_mut();
-        let hop = forwarded::take_hop(headers);
-        if !headers.contains_key(HOST) {
-            headers.insert(HOST, self.backend.host());
-        }
-        headers.remove(EXPECT);
-        forwarded::announce(headers, |name| self.passes(name));
-        self.rules.origin.tell(headers, caller.peer, tls);
-        headers.insert(reply::X_REQUEST_ID, caller.id.clone());
-        forwarded::put_hop(headers, &hop);
-        *request.version_mut() = Version::HTTP_11;
-        hop
-    }
-
-    fn passes(&self, trailer: &HeaderName) -> bool {
-        let mut alone: HeaderMap = [(trailer.clone(), HeaderValue::from_static(""))].into_iter().collect();
-        self.customs.guard.strip_trailers(&mut alone) == 0
     }
 
     fn inject(
@@ -315,7 +290,7 @@ impl Proxy {
     }
 
     /// Tells the client what became of its session.
-    fn tell(&self, headers: &mut HeaderMap, told: Told, tls: bool, now: Timestamp) {
+    fn tell(&self, headers: &mut HeaderMap, told: &Told, tls: bool, now: Timestamp) {
         let (rules, jar) = (&*self.rules, &self.rules.jar);
         let Some(row) = told.row else { return };
         let cookie = match &told.cookie {
@@ -337,50 +312,6 @@ impl Proxy {
         }
         if rules.explain {
             headers.insert(X_COATROOM_DECISION, HeaderValue::from_static(row.name()));
-        }
-    }
-
-    /// Removes what belongs to the backend's connection.
-    fn part(&self, headers: &mut HeaderMap) {
-        forwarded::take_hop(headers);
-        forwarded::announce(headers, |name| self.passes(name));
-    }
-
-    /// Joins client and backend after the backend's 101.
-    fn join(
-        &self,
-        client: Option<hyper::upgrade::OnUpgrade>,
-        response: &mut Response<Body>,
-    ) -> Result<(), Error> {
-        let unasked = || Error::new(Kind::Backend(crate::telemetry::metrics::BackendError::Protocol));
-        let client = client.ok_or_else(unasked)?;
-        let backend = hyper::upgrade::on(&mut *response);
-        let protocol = response.headers().get(UPGRADE).cloned();
-        self.part(response.headers_mut());
-        if let Some(protocol) = protocol {
-            response.headers_mut().insert(UPGRADE, protocol);
-        }
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        upgrade::tunnel(client, backend, &self.metrics, self.drain.guard(), self.drain.cut());
-        Ok(())
-    }
-}
-
-/// Refuses what must never reach a backend.
-fn check(request: &Request<Incoming>) -> Result<(), Error> {
-    if matches!(*request.method(), Method::TRACE | Method::CONNECT) {
-        return Err(Error::new(Kind::Method));
-    }
-    let mut hosts = request.headers().get_all(HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (None, _) if request.version() >= Version::HTTP_11 => {
-            Err(Error::new(Kind::BadRequest).saying("the Host header is missing"))
-        }
-        (Some(_), Some(_)) => Err(Error::new(Kind::BadRequest).saying("there is more than one Host header")),
-        _ => {
-            let expects = request.headers().get_all(EXPECT);
-            let known = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
-            if expects.iter().all(known) { Ok(()) } else { Err(Error::new(Kind::Expectation)) }
         }
     }
 }

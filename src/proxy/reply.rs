@@ -1,7 +1,7 @@
 //! Errors as responses: the only place that makes one up.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderName, Response, StatusCode};
 use serde_json::json;
 
@@ -19,6 +19,19 @@ const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PAT
 
 /// Tells the client what went wrong, as `application/problem+json` (RFC 9457), and never how it looks inside.
 pub fn problem(error: &Error, id: &HeaderValue) -> Response<Body> {
+    made(error, id).map(|text| Body::made(Bytes::from(text)))
+}
+
+/// Tells a client that asked us and nobody behind us what there is: `OPTIONS` with `Max-Forwards: 0`.
+pub fn options(id: &HeaderValue) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(ALLOW, ALLOWED);
+    response.headers_mut().insert(X_REQUEST_ID, id.clone());
+    response
+}
+
+fn made(error: &Error, id: &HeaderValue) -> Response<String> {
     let (status, slug, title) = error.problem();
     let mut problem = json!({
         "type": format!("{PROBLEM}{slug}"),
@@ -29,7 +42,7 @@ pub fn problem(error: &Error, id: &HeaderValue) -> Response<Body> {
     if let Some(detail) = &error.detail {
         problem["detail"] = detail.as_str().into();
     }
-    let mut response = Response::new(Body::made(Bytes::from(problem.to_string())));
+    let mut response = Response::new(problem.to_string());
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -38,8 +51,11 @@ pub fn problem(error: &Error, id: &HeaderValue) -> Response<Body> {
     if status == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(RETRY_AFTER, RETRY);
     }
-    if error.kind == Kind::Method {
-        headers.insert(ALLOW, ALLOWED);
+    match error.kind {
+        Kind::Method => drop(headers.insert(ALLOW, ALLOWED)),
+        // Where a message ends is in doubt, and so is what comes after it.
+        Kind::BadRequest => drop(headers.insert(CONNECTION, HeaderValue::from_static("close"))),
+        _ => {}
     }
     response
 }

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use http::Version;
 use http::header::{
     CONNECTION, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
     VIA,
@@ -16,6 +17,7 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
 /// What `Connection` can't remove, whoever names it: what frames and routes a message, and whom it comes from.
 const PROTECTED: [&str; 12] = [
@@ -81,6 +83,7 @@ pub fn take_hop(headers: &mut HeaderMap) -> Hop {
     headers.remove(TE);
     headers.remove(KEEP_ALIVE);
     headers.remove(PROXY_CONNECTION);
+    headers.remove(HTTP2_SETTINGS);
     headers.remove(TRANSFER_ENCODING);
     hop
 }
@@ -89,11 +92,11 @@ pub fn take_hop(headers: &mut HeaderMap) -> Hop {
 pub fn put_hop(headers: &mut HeaderMap, hop: &Hop) {
     if hop.trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
-        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+        headers.append(CONNECTION, HeaderValue::from_static("te"));
     }
     if let Some(protocol) = &hop.upgrade {
         headers.insert(UPGRADE, protocol.clone());
-        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.append(CONNECTION, HeaderValue::from_static("upgrade"));
     }
 }
 
@@ -114,7 +117,8 @@ pub fn announce(headers: &mut HeaderMap, may_pass: impl Fn(&HeaderName) -> bool)
     }
 }
 
-fn tokens(line: &HeaderValue) -> impl Iterator<Item = &str> {
+/// The elements of a list, without the empty ones.
+pub fn tokens(line: &HeaderValue) -> impl Iterator<Item = &str> {
     let text = line.to_str().unwrap_or_default();
     text.split(',').map(|token| token.trim_matches([' ', '\t'])).filter(|token| !token.is_empty())
 }
@@ -124,7 +128,8 @@ fn tokens(line: &HeaderValue) -> impl Iterator<Item = &str> {
 pub struct Origin {
     trusted: Vec<IpNet>,
     forwarded: Forwarded,
-    via: Option<HeaderValue>,
+    /// For what came by HTTP/1.0 and by HTTP/1.1.
+    via: Option<[HeaderValue; 2]>,
 }
 
 impl Origin {
@@ -133,9 +138,12 @@ impl Origin {
     /// # Errors
     /// If the name is none that `Via` can carry.
     pub fn new(trusted: &[IpNet], forwarded: Forwarded, via: &str) -> Result<Self, String> {
-        let value = HeaderValue::try_from(format!("1.1 {via}"));
-        let value = value.map_err(|_| format!("{via:?} can't stand in Via"))?;
-        let via = (!via.is_empty()).then_some(value);
+        let value = |version: &str| {
+            HeaderValue::try_from(format!("{version} {via}"))
+                .map_err(|_| format!("{via:?} can't stand in Via"))
+        };
+        let values = [value("1.0")?, value("1.1")?];
+        let via = (!via.is_empty()).then_some(values);
         Ok(Self { trusted: trusted.to_vec(), forwarded, via })
     }
 
@@ -154,7 +162,9 @@ impl Origin {
     }
 
     /// Writes `Forwarded`, `X-Forwarded-*` and `Via`; what a peer says that nobody trusts is replaced.
-    pub fn tell(&self, headers: &mut HeaderMap, peer: SocketAddr, tls: bool) {
+    ///
+    /// `received` is the version that the request came by, which is what `Via` tells (RFC 9110 §7.6.3).
+    pub fn tell(&self, headers: &mut HeaderMap, peer: SocketAddr, tls: bool, received: Version) {
         let trusted = self.trusts(peer.ip());
         if !trusted {
             remove(headers, |name| name == FORWARDED || name.as_str().starts_with(X_FORWARDED));
@@ -185,7 +195,7 @@ impl Origin {
             append(headers, FORWARDED, &format!("for={node}{host};proto={proto}"));
         }
         if let Some(via) = &self.via {
-            headers.append(VIA, via.clone());
+            headers.append(VIA, via[usize::from(received >= Version::HTTP_11)].clone());
         }
     }
 }
@@ -255,7 +265,8 @@ mod tests {
     fn tell(forwarded: Forwarded, peer: &str, lines: &[(&str, &str)]) -> HeaderMap {
         let origin = Origin::new(&["10.0.0.0/8".parse().unwrap()], forwarded, "coatroom").unwrap();
         let mut map = headers(lines);
-        origin.tell(&mut map, SocketAddr::new(peer.parse().unwrap(), 99), false);
+        let peer = SocketAddr::new(peer.parse().unwrap(), 99);
+        origin.tell(&mut map, peer, false, Version::HTTP_11);
         map
     }
 

@@ -1,11 +1,17 @@
 //! The proxy without its sessions: HTTP/1.1 on both sides, to the byte.
 
 mod address;
+mod bodies;
 mod drain;
+mod expect;
+mod framing;
 mod hangup;
+mod headers;
 mod pressure;
 mod process;
+mod responses;
 mod reuse;
+mod upgrade;
 
 use coatroom::config::Config;
 use coatroom::time::Length;
