@@ -17,6 +17,7 @@ use tracing::debug;
 use super::body::{Body, Customs, Progress, Upload};
 use super::check;
 use super::error::{Error, Kind};
+use super::finish::Begun;
 use super::timer::{Alarm, Elapsed, Wheel};
 use crate::telemetry::metrics::{BackendError, Metrics};
 
@@ -166,15 +167,17 @@ impl Backend {
     /// A request that was not sent at all because a kept connection had just been closed is sent on another one,
     /// whatever its method; nothing else is ever sent twice (RFC 9110 §9.2.2).
     ///
-    /// A request that asks for another protocol has a connection of its own.
+    /// A request that asks for another protocol has a connection of its own. `begun` is told when there is a
+    /// connection for the request to go over.
     ///
     /// # Errors
-    /// [`Kind::Backend`], or [`Kind::Body`] where the client broke its request off.
+    /// [`Kind::Backend`], or [`Kind::Body`] and [`Kind::Timeout`] where the client broke its request off.
     pub async fn forward(
         &self,
         request: Request<Incoming>,
         alarm: &Alarm,
         asked: Option<&HeaderValue>,
+        begun: &Begun,
     ) -> Result<Response<Body>, Error> {
         let alone = asked.is_some();
         let progress = Progress::new(alarm.clone(), self.head_timeout);
@@ -184,9 +187,9 @@ impl Backend {
                 Some(connection) => (connection, false),
                 None => (self.connect(alone).await?, true),
             };
+            begun.begin();
             let sent = alarm.limit(self.head_timeout, connection.sender.try_send_request(request)).await;
-            let late = |Elapsed| Error::new(Kind::Backend(BackendError::HeadTimeout));
-            match sent.map_err(late).inspect_err(|_| self.metrics.backend_error(BackendError::HeadTimeout))? {
+            match sent.map_err(|Elapsed| self.late(&progress))? {
                 Ok(response) => {
                     check::response(&response, asked)
                         .inspect_err(|_| self.metrics.backend_error(BackendError::Protocol))?;
@@ -205,6 +208,15 @@ impl Backend {
                 },
             }
         }
+    }
+
+    /// Who is waited for? The backend, unless the rest of the request is still to come.
+    fn late(&self, progress: &Progress) -> Error {
+        if progress.is_waiting() {
+            return Error::new(Kind::Timeout);
+        }
+        self.metrics.backend_error(BackendError::HeadTimeout);
+        Error::new(Kind::Backend(BackendError::HeadTimeout))
     }
 
     fn blame(&self, error: hyper::Error, progress: &Progress) -> Error {

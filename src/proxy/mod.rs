@@ -66,7 +66,8 @@ pub struct Config {
     pub via: String,
     /// What a connection to the backend may take to come about.
     pub connect_timeout: Length,
-    /// What the backend may take from the end of the request to the head of its response.
+    /// What the backend may take from the end of the request to the head of its response, and a client from one
+    /// piece of its request's body to the next.
     pub head_timeout: Length,
     /// What a client may take to send the head of a request, and to begin its next one.
     pub client_timeout: Length,
@@ -188,9 +189,8 @@ impl Proxy {
         self.inject(&mut request, &session, &nonce, now)?;
         let client = hop.upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
 
-        begun.begin();
         let watch = Stopwatch::start();
-        let forwarded = self.backend.forward(request, &caller.alarm, hop.upgrade.as_ref()).await;
+        let forwarded = self.backend.forward(request, &caller.alarm, hop.upgrade.as_ref(), begun).await;
         waited.set(watch.elapsed());
         let mut response = forwarded?;
 

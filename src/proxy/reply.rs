@@ -22,6 +22,19 @@ pub fn problem(error: &Error, id: &HeaderValue) -> Response<Body> {
     made(error, id).map(|text| Body::made(Bytes::from(text)))
 }
 
+/// The same as a message, for a connection that nobody serves any longer.
+pub fn text(error: &Error, id: &HeaderValue) -> String {
+    let response = made(error, id);
+    let status = response.status();
+    let mut text =
+        format!("HTTP/1.1 {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or_default());
+    for (name, value) in response.headers() {
+        text += &format!("{name}: {}\r\n", value.to_str().unwrap_or_default());
+    }
+    text += &format!("content-length: {}\r\nconnection: close\r\n\r\n", response.body().len());
+    text + response.body()
+}
+
 /// Tells a client that asked us and nobody behind us what there is: `OPTIONS` with `Max-Forwards: 0`.
 pub fn options(id: &HeaderValue) -> Response<Body> {
     let mut response = Response::new(Body::empty());

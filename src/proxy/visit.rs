@@ -13,10 +13,12 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1::{Builder, UpgradeableConnection};
 use hyper::service::Service;
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tracing::{debug, info, warn};
 
 use super::body::Body;
+use super::error::{Error, Kind};
 use super::finish::{Begun, Finish};
 use super::timer::Alarm;
 use super::{Caller, Proxy, Waited, reply};
@@ -58,6 +60,9 @@ impl Served {
     pub async fn serve(mut self) {
         if let Err(error) = (&mut self).await {
             debug!("a connection with a client broke: {error}");
+            if error.is_timeout() {
+                self.apologise().await;
+            }
         }
     }
 
@@ -74,6 +79,19 @@ impl Served {
         match &mut self.closing {
             Closing::LastCall(over) => self.called.load(Relaxed) || over.as_mut().poll(cx).is_ready(),
             Closing::Open(_) | Closing::Asked => false,
+        }
+    }
+
+    /// Tells a client why the head that it has begun is not waited for any longer.
+    async fn apologise(self) {
+        let Some(parts) = self.connection.into_parts().filter(|parts| !parts.read_buf.is_empty()) else {
+            return;
+        };
+        let mut stream = parts.io.into_inner();
+        let text = reply::text(&Error::new(Kind::Timeout), &parts.service.ids.next());
+        // Whoever has not read a first answer gets no time for it.
+        if stream.try_write(text.as_bytes()).is_ok() {
+            drop(stream.shutdown().await);
         }
     }
 }

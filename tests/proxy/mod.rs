@@ -4,6 +4,7 @@ mod address;
 mod bodies;
 mod drain;
 mod expect;
+mod failure;
 mod framing;
 mod hangup;
 mod headers;
@@ -11,6 +12,7 @@ mod pressure;
 mod process;
 mod responses;
 mod reuse;
+mod timers;
 mod upgrade;
 
 use coatroom::config::Config;
