@@ -45,8 +45,12 @@ impl Address {
         if authority.as_str().contains('@') || authority.host().is_empty() {
             return Err(help());
         }
+        let port = match &authority.as_str()[authority.host().len()..] {
+            "" => 80,
+            port => port[1..].parse().ok().filter(|port| *port > 0).ok_or_else(help)?,
+        };
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-        Ok(Self::Tcp(host.to_owned(), authority.port_u16().unwrap_or(80)))
+        Ok(Self::Tcp(host.to_owned(), port))
     }
 
     /// Can nobody but this machine reach it?
@@ -261,6 +265,49 @@ impl Backend {
                 Ok(Either::Left(stream))
             }
             Address::Unix(path) => UnixStream::connect(path).await.map(Either::Right),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_host_and_a_port_or_a_path() {
+        let tcp = |host: &str, port| Ok(Address::Tcp(host.to_owned(), port));
+        assert_eq!(Address::parse("http://app"), tcp("app", 80));
+        assert_eq!(Address::parse("http://127.0.0.1:8000/"), tcp("127.0.0.1", 8000));
+        assert_eq!(Address::parse("http://[::1]"), tcp("::1", 80));
+        assert_eq!(Address::parse("http://[::1]:8000"), tcp("::1", 8000));
+        assert_eq!(Address::parse("unix:/run/app.sock"), Ok(Address::Unix("/run/app.sock".into())));
+        for wrong in [
+            "",
+            "app",
+            "app:80",
+            "https://app",
+            "http://",
+            "http://:80",
+            "http://app:",
+            "http://app:0",
+            "http://app:65536",
+            "http://app:http",
+            "http://app/path",
+            "http://user@app",
+            "http://app?x",
+            "http://::1:80",
+            "unix:",
+            "unix:app.sock",
+        ] {
+            assert!(Address::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_host_that_is_an_ipv6_address_stands_in_brackets() {
+        for (url, host) in [("http://[::1]:9", "[::1]:9"), ("http://app", "app:80"), ("unix:/x", "localhost")]
+        {
+            assert_eq!(Address::parse(url).unwrap().host(), host);
         }
     }
 }
