@@ -113,7 +113,13 @@ impl Alarm {
         self.0.deadline.store(NEVER, Relaxed);
     }
 
-    fn poll(&self, cx: &Context<'_>) -> Poll<()> {
+    /// Is there a time at which it would ring?
+    pub fn is_set(&self) -> bool {
+        self.0.deadline.load(Relaxed) != NEVER
+    }
+
+    /// Is the time up? Whoever asks is woken when it is.
+    pub fn poll(&self, cx: &Context<'_>) -> Poll<()> {
         if self.0.deadline.load(Relaxed) <= self.0.wheel.now() {
             return Poll::Ready(());
         }
