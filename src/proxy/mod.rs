@@ -10,6 +10,7 @@ pub mod error;
 pub mod finish;
 mod hop;
 pub mod listen;
+pub mod patience;
 pub mod reply;
 pub mod routes;
 pub mod timer;
@@ -69,7 +70,8 @@ pub struct Config {
     /// What the backend may take from the end of the request to the head of its response, and a client from one
     /// piece of its request's body to the next.
     pub head_timeout: Length,
-    /// What a client may take to send the head of a request, and to begin its next one.
+    /// What a client may take to send the head of a request, to begin its next one, and to take anything of a
+    /// response that waits for it.
     pub client_timeout: Length,
     /// How long an unused connection to the backend is kept.
     pub backend_idle_timeout: Length,
@@ -201,7 +203,7 @@ impl Proxy {
             Ok(told) => told,
             Err(why) => self.refuse(self.failed(why), server_error).map(|_| Told::refused())?,
         };
-        self.tell(response.headers_mut(), told, tls, now);
+        self.tell(response.headers_mut(), &told, tls, now);
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             self.join(client, &mut response)?;
         } else {
@@ -290,7 +292,7 @@ impl Proxy {
     }
 
     /// Tells the client what became of its session.
-    fn tell(&self, headers: &mut HeaderMap, told: Told, tls: bool, now: Timestamp) {
+    fn tell(&self, headers: &mut HeaderMap, told: &Told, tls: bool, now: Timestamp) {
         let (rules, jar) = (&*self.rules, &self.rules.jar);
         let Some(row) = told.row else { return };
         let cookie = match &told.cookie {

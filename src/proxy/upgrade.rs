@@ -25,9 +25,8 @@ pub fn tunnel(
             let (client, backend) = tokio::try_join!(client, backend).map_err(std::io::Error::other)?;
             copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(backend)).await
         };
-        match stop.run_until_cancelled(joined).await {
-            Some(Err(error)) => debug!("a tunnel broke: {error}"),
-            Some(Ok(_)) | None => {}
+        if let Some(Err(error)) = stop.run_until_cancelled(joined).await {
+            debug!("a tunnel broke: {error}");
         }
         drop((raised, guard));
     });
