@@ -293,7 +293,7 @@ impl Proxy {
         self.metrics.stripped(Side::Backend, taken.stripped as u64);
         match taken.changes {
             Ok(changes) => {
-                let discarded = if server_error { changes.len() - changes.endings().len() } else { 0 };
+                let discarded = if server_error { changes.count() - changes.endings().count() } else { 0 };
                 (0..discarded).for_each(|_| self.metrics.refused(Reason::ServerError.label()));
                 Ok(Some(changes))
             }

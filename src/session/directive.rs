@@ -221,7 +221,7 @@ impl Changes {
 
     /// Does the response ask for nothing at all?
     pub fn is_none(&self) -> bool {
-        self.len() == 0
+        self.count() == 0
     }
 
     /// The directives, in the order in which they are applied.
@@ -230,7 +230,7 @@ impl Changes {
     }
 
     /// How much is asked, each directive counted as one.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.list.len() + usize::from(self.save) + usize::from(self.condition.is_some())
     }
 

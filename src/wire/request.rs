@@ -303,7 +303,7 @@ mod tests {
     }
 
     fn session(data: Value) -> Live {
-        let data = Data::from_map(data.as_object().unwrap().clone());
+        let data = Data::from_map(serde_json::from_value(data).unwrap());
         Live {
             key: Key::of("", &Token::from_bits(&[1; 20])),
             record: Record { data, ..Record::new(Scope(1), NOW) },

@@ -326,7 +326,7 @@ mod tests {
     fn reason(lines: &[(&str, &str)]) -> Result<usize, Reason> {
         let (taken, left) = take(&reader(|_| {}), lines);
         assert!(left.is_empty());
-        taken.changes.map(|changes| changes.len()).map_err(|refusal| refusal.reason)
+        taken.changes.map(|changes| changes.count()).map_err(|refusal| refusal.reason)
     }
 
     #[test]
@@ -340,7 +340,7 @@ mod tests {
             ("X-Custom", "stays"),
         ];
         let (taken, left) = take(&reader(|_| {}), &lines);
-        assert_eq!((taken.changes.unwrap().len(), taken.stripped, left.len()), (1, 4, 1));
+        assert_eq!((taken.changes.unwrap().count(), taken.stripped, left.len()), (1, 4, 1));
     }
 
     #[test]

@@ -195,7 +195,7 @@ fn started(sidecar: &Sidecar) -> Browser {
 fn off_has_no_store_access_no_session_headers_and_no_cookie() {
     let backend = Backend::obedient();
     let sidecar = routed(&backend, &MODES);
-    let visitor = started(&sidecar);
+    let mut visitor = started(&sidecar);
     let (loads, commits) = (sidecar.loads(), sidecar.commits());
     for shown in [visitor.token(), Some("malformed"), Some("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"), None] {
         for wanted in [
@@ -220,7 +220,7 @@ fn off_has_no_store_access_no_session_headers_and_no_cookie() {
         }
     }
     assert_eq!((sidecar.loads(), sidecar.commits()), (loads, commits));
-    visitor.clone().get("/");
+    visitor.get("/");
     assert_eq!(backend.last().data(), r#"{"a":1}"#);
 }
 

@@ -115,7 +115,7 @@ fn with_forward_on_the_backend_gets_it_as_it_is() {
     let sidecar = Sidecar::with(backend, |config| config.cookie.forward = true);
     let mut stream = connect(sidecar.address());
     let line = format!("a=1;sessionid={TOKEN} ; b=2").into_bytes();
-    send(&mut stream, &[line.clone()]);
+    send(&mut stream, std::slice::from_ref(&line));
     assert_eq!(told.recv().expect("seen"), [line]);
 }
 

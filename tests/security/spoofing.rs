@@ -74,6 +74,9 @@ fn ours(seen: &Seen) -> Vec<&str> {
     ours.into_iter().map(|(name, _)| &**name).collect()
 }
 
+/// A request's method, target, sender and other headers, and how many of ours the backend is to see.
+type Context<'a> = (&'a str, &'a str, &'a Browser, &'a [(&'a str, &'a str)], usize);
+
 #[test]
 fn no_spelling_of_our_headers_passes_on_any_path_method_or_route() {
     let backend = Backend::obedient();
@@ -84,7 +87,7 @@ fn no_spelling_of_our_headers_passes_on_any_path_method_or_route() {
     let spoofed: Vec<String> = OURS.iter().flat_map(|name| spellings(name)).collect();
     assert!(spoofed.len() > 1000 && spoofed.iter().all(|name| is_ours(name)));
     let upgrade = [("Connection", "Upgrade"), ("Upgrade", "websocket")];
-    let contexts: [(&str, &str, &Browser, &[(&str, &str)], usize); 8] = [
+    let contexts: [Context<'_>; 8] = [
         ("GET", "/", &visitor, &[], 9),
         ("GET", "/", &stranger, &[], 6),
         ("POST", "/read", &visitor, &[], 9),
@@ -103,7 +106,7 @@ fn no_spelling_of_our_headers_passes_on_any_path_method_or_route() {
             sent += chunk.len() as u64;
             let seen = backend.last();
             let names = ours(&seen);
-            assert_eq!(names.len(), expected, "{method} {path}: {names:?}");
+            assert_eq!((&*seen.method, names.len()), (method, expected), "{path}: {names:?}");
             if expected == 9 {
                 assert_eq!((seen.data(), seen.header("x-session-state")), (r#"{"a":1}"#, Some("active")));
             } else if expected == 6 {
