@@ -1,12 +1,15 @@
 //! From a configuration to a running program: the only file that knows every other module.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::thread;
 
 use tokio::runtime::Builder;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
@@ -24,8 +27,8 @@ use crate::store::{self, Store, keyed};
 use crate::telemetry::health::{Health, Latch};
 use crate::telemetry::metrics::{Metrics, Operation};
 use crate::time::{Clock, Stopwatch};
-use crate::wire::cookie::Jar;
 use crate::wire::forwarded::Origin;
+use crate::wire::jar::Jar;
 use crate::wire::request::Injector;
 use crate::wire::response::Reader;
 
@@ -209,6 +212,7 @@ fn assemble(
         backend: Address::parse(backend).map_err(at("proxy.backend"))?,
         clock,
         drain: drain.clone(),
+        guard: drain.guard(),
         access: config.log.access,
     };
     Ok((parts, store))
@@ -266,6 +270,8 @@ impl Control {
             Ok(listener) => listener,
             Err(error) => return error!("the telemetry listener can't be used: {error}"),
         };
+        // From here on a signal is not the end of the process.
+        let mut signals = Signals::new();
         let stop = tokio_util::sync::CancellationToken::new();
         let probes =
             crate::telemetry::serve(telemetry, self.metrics.clone(), self.health.clone(), stop.clone());
@@ -276,9 +282,17 @@ impl Control {
         }
         tokio::select! {
             () = self.clear() => {}
-            () = asked_to_stop(stopped) => {}
+            () = signals.next() => {}
+            _ = stopped => {}
         }
-        self.finish().await;
+        tokio::select! {
+            () = self.finish() => {}
+            () = signals.next() => {
+                warn!("asked to stop once more: whatever is in flight is cut off");
+                self.drain.closing.cancel();
+                self.drain.cut_off();
+            }
+        }
         stop.cancel();
         drop(probes.await);
     }
@@ -312,21 +326,24 @@ impl Control {
     }
 }
 
-/// SIGTERM, SIGINT, or the hand of the one who started us.
-async fn asked_to_stop(stopped: oneshot::Receiver<()>) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let of = |kind| async move {
-        match signal(kind) {
-            Ok(mut signal) => drop(signal.recv().await),
-            Err(error) => {
-                error!("can't listen for signals: {error}");
-                std::future::pending::<()>().await;
-            }
-        }
-    };
-    tokio::select! {
-        () = of(SignalKind::terminate()) => {}
-        () = of(SignalKind::interrupt()) => {}
-        _ = stopped => {}
+/// SIGTERM and SIGINT.
+struct Signals([Option<Signal>; 2]);
+
+impl Signals {
+    fn new() -> Self {
+        Self(
+            [SignalKind::terminate(), SignalKind::interrupt()].map(|kind| {
+                signal(kind).inspect_err(|error| error!("can't listen for signals: {error}")).ok()
+            }),
+        )
+    }
+
+    /// Waits for the next of either.
+    async fn next(&mut self) {
+        let any = |cx: &mut Context<'_>| {
+            let came = self.0.iter_mut().flatten().any(|signal| signal.poll_recv(cx).is_ready());
+            if came { Poll::Ready(()) } else { Poll::Pending }
+        };
+        poll_fn(any).await;
     }
 }

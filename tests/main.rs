@@ -12,6 +12,7 @@
 mod cli;
 mod docs;
 mod journey;
+mod proxy;
 mod security;
 mod store;
 mod support;

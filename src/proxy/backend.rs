@@ -4,17 +4,20 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_util::either::Either;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
 use super::body::{Body, Customs, Progress, Upload};
+use super::check;
 use super::error::{Error, Kind};
+use super::finish::Begun;
 use super::timer::{Alarm, Elapsed, Wheel};
 use crate::telemetry::metrics::{BackendError, Metrics};
 
@@ -42,8 +45,12 @@ impl Address {
         if authority.as_str().contains('@') || authority.host().is_empty() {
             return Err(help());
         }
+        let port = match &authority.as_str()[authority.host().len()..] {
+            "" => 80,
+            port => port[1..].parse().ok().filter(|port| *port > 0).ok_or_else(help)?,
+        };
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-        Ok(Self::Tcp(host.to_owned(), authority.port_u16().unwrap_or(80)))
+        Ok(Self::Tcp(host.to_owned(), port))
     }
 
     /// Can nobody but this machine reach it?
@@ -83,15 +90,22 @@ struct Pool {
     max_idle: Duration,
 }
 
-struct Idle {
+/// A connection, which ends with this: left alone, one whose backend doesn't read would wait for it for ever.
+struct Connection {
     sender: SendRequest<Upload>,
+    /// Reads and writes it.
+    driver: AbortOnDropHandle<()>,
+}
+
+struct Idle {
+    connection: Connection,
     /// By the wheel's clock, in milliseconds.
     since: u64,
 }
 
 /// A connection that is in use.
 pub struct Lease {
-    sender: SendRequest<Upload>,
+    connection: Connection,
     /// `None` for one that must not be used again.
     pool: Option<Arc<Pool>>,
 }
@@ -100,10 +114,10 @@ impl Lease {
     /// Makes the connection free for the next request.
     pub fn give_back(self) {
         if let Some(pool) = self.pool
-            && !self.sender.is_closed()
+            && !self.connection.sender.is_closed()
         {
             let since = pool.wheel.now();
-            pool.idle().push(Idle { sender: self.sender, since });
+            pool.idle().push(Idle { connection: self.connection, since });
         }
     }
 }
@@ -113,15 +127,13 @@ impl Pool {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self) -> Option<SendRequest<Upload>> {
+    /// The connection used last of those that are ready: one whose response came before it had taken all of its
+    /// request is not, until it has.
+    fn take(&self) -> Option<Connection> {
         let mut idle = self.idle();
-        let since = self.oldest();
-        while let Some(last) = idle.pop() {
-            if last.since >= since && !last.sender.is_closed() {
-                return Some(last.sender);
-            }
-        }
-        None
+        let last = idle.iter().rposition(|kept| kept.connection.sender.is_ready())?;
+        let kept = idle.remove(last);
+        (kept.since >= self.oldest()).then_some(kept.connection)
     }
 
     fn oldest(&self) -> u64 {
@@ -151,7 +163,7 @@ impl Backend {
     /// Closes connections that nobody has used for `proxy.backend_idle_timeout`.
     pub fn close_idle(&self) {
         let since = self.pool.oldest();
-        self.pool.idle().retain(|idle| idle.since >= since && !idle.sender.is_closed());
+        self.pool.idle().retain(|idle| idle.since >= since && !idle.connection.sender.is_closed());
     }
 
     /// Sends a request and waits for the head of the response; the body streams on behind it.
@@ -159,29 +171,39 @@ impl Backend {
     /// A request that was not sent at all because a kept connection had just been closed is sent on another one,
     /// whatever its method; nothing else is ever sent twice (RFC 9110 §9.2.2).
     ///
+    /// A request that asks for another protocol has a connection of its own. `begun` is told when there is a
+    /// connection for the request to go over.
+    ///
     /// # Errors
-    /// [`Kind::Backend`], or [`Kind::Body`] where the client broke its request off.
+    /// [`Kind::Backend`], or [`Kind::Body`] and [`Kind::Timeout`] where the client broke its request off.
     pub async fn forward(
         &self,
         request: Request<Incoming>,
         alarm: &Alarm,
-        alone: bool,
+        asked: Option<&HeaderValue>,
+        begun: &Begun,
     ) -> Result<Response<Body>, Error> {
+        let alone = asked.is_some();
         let progress = Progress::new(alarm.clone(), self.head_timeout);
         let mut request = request.map(|body| Upload::new(body, self.customs.clone(), progress.clone()));
         loop {
-            let (mut sender, fresh) = match (!alone).then(|| self.pool.take()).flatten() {
-                Some(sender) => (sender, false),
+            let (mut connection, fresh) = match (!alone).then(|| self.pool.take()).flatten() {
+                Some(connection) => (connection, false),
                 None => (self.connect(alone).await?, true),
             };
-            if sender.ready().await.is_err() && !fresh {
-                continue;
-            }
-            let sent = alarm.limit(self.head_timeout, sender.try_send_request(request)).await;
-            let late = |Elapsed| Error::new(Kind::Backend(BackendError::HeadTimeout));
-            match sent.map_err(late).inspect_err(|_| self.metrics.backend_error(BackendError::HeadTimeout))? {
+            begun.begin();
+            let sent = alarm.limit(self.head_timeout, connection.sender.try_send_request(request)).await;
+            match sent.map_err(|Elapsed| self.late(&progress))? {
                 Ok(response) => {
-                    let lease = Lease { sender, pool: (!alone).then(|| self.pool.clone()) };
+                    check::response(&response, asked)
+                        .inspect_err(|_| self.metrics.backend_error(BackendError::Protocol))?;
+                    // Chunks can't be sent to a backend that has said it speaks HTTP/1.0.
+                    let kept = !alone && response.version() >= Version::HTTP_11;
+                    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                        drop(connection.driver.detach());
+                        return Ok(response.map(|_| Body::empty()));
+                    }
+                    let lease = Lease { connection, pool: kept.then(|| self.pool.clone()) };
                     return Ok(response.map(|body| Body::streamed(body, self.customs.clone(), lease)));
                 }
                 Err(mut failed) => match failed.take_message() {
@@ -190,6 +212,15 @@ impl Backend {
                 },
             }
         }
+    }
+
+    /// Who is waited for? The backend, unless the rest of the request is still to come.
+    fn late(&self, progress: &Progress) -> Error {
+        if progress.is_waiting() {
+            return Error::new(Kind::Timeout);
+        }
+        self.metrics.backend_error(BackendError::HeadTimeout);
+        Error::new(Kind::Backend(BackendError::HeadTimeout))
     }
 
     fn blame(&self, error: hyper::Error, progress: &Progress) -> Error {
@@ -201,7 +232,7 @@ impl Backend {
         Error::new(Kind::Backend(kind)).because(error)
     }
 
-    async fn connect(&self, alone: bool) -> Result<SendRequest<Upload>, Error> {
+    async fn connect(&self, alone: bool) -> Result<Connection, Error> {
         let refuse = |kind, source: std::io::Error| {
             self.metrics.backend_error(kind);
             Error::new(Kind::Backend(kind)).because(source)
@@ -212,17 +243,18 @@ impl Backend {
         };
         self.metrics.backend_connections.inc();
         let (sender, connection) = Builder::new()
+            // They are removed then, so that nobody behind us reads another header (RFC 9112 §5.1).
+            .allow_spaces_after_header_name_in_responses(true)
             .handshake(TokioIo::new(dialled))
             .await
             .map_err(|error| refuse(BackendError::Connect, std::io::Error::other(error)))?;
-        // It dies with its last sender, or when the backend hangs up.
         let broke = |error: hyper::Error| debug!("a connection to the backend broke: {error}");
-        if alone {
-            tokio::spawn(async move { connection.with_upgrades().await.unwrap_or_else(broke) });
+        let driver = if alone {
+            tokio::spawn(async move { connection.with_upgrades().await.unwrap_or_else(broke) })
         } else {
-            tokio::spawn(async move { connection.await.unwrap_or_else(broke) });
-        }
-        Ok(sender)
+            tokio::spawn(async move { connection.await.unwrap_or_else(broke) })
+        };
+        Ok(Connection { sender, driver: AbortOnDropHandle::new(driver) })
     }
 
     async fn dial(&self) -> std::io::Result<Either<TcpStream, UnixStream>> {
@@ -233,6 +265,49 @@ impl Backend {
                 Ok(Either::Left(stream))
             }
             Address::Unix(path) => UnixStream::connect(path).await.map(Either::Right),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_host_and_a_port_or_a_path() {
+        let tcp = |host: &str, port| Ok(Address::Tcp(host.to_owned(), port));
+        assert_eq!(Address::parse("http://app"), tcp("app", 80));
+        assert_eq!(Address::parse("http://127.0.0.1:8000/"), tcp("127.0.0.1", 8000));
+        assert_eq!(Address::parse("http://[::1]"), tcp("::1", 80));
+        assert_eq!(Address::parse("http://[::1]:8000"), tcp("::1", 8000));
+        assert_eq!(Address::parse("unix:/run/app.sock"), Ok(Address::Unix("/run/app.sock".into())));
+        for wrong in [
+            "",
+            "app",
+            "app:80",
+            "https://app",
+            "http://",
+            "http://:80",
+            "http://app:",
+            "http://app:0",
+            "http://app:65536",
+            "http://app:http",
+            "http://app/path",
+            "http://user@app",
+            "http://app?x",
+            "http://::1:80",
+            "unix:",
+            "unix:app.sock",
+        ] {
+            assert!(Address::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_host_that_is_an_ipv6_address_stands_in_brackets() {
+        for (url, host) in [("http://[::1]:9", "[::1]:9"), ("http://app", "app:80"), ("unix:/x", "localhost")]
+        {
+            assert_eq!(Address::parse(url).unwrap().host(), host);
         }
     }
 }

@@ -49,12 +49,18 @@ pub struct Progress {
     /// What the backend may take, counted from the last piece of the body.
     patience: Duration,
     broken: AtomicBool,
+    waiting: AtomicBool,
 }
 
 impl Progress {
     /// A body that each piece of moves `alarm` to `patience` from then.
     pub fn new(alarm: Alarm, patience: Duration) -> Arc<Self> {
-        Arc::new(Self { alarm, patience, broken: AtomicBool::new(false) })
+        Arc::new(Self { alarm, patience, broken: AtomicBool::new(false), waiting: AtomicBool::new(false) })
+    }
+
+    /// Is the client's next piece waited for, by a backend that would take it?
+    pub fn is_waiting(&self) -> bool {
+        self.waiting.load(Relaxed)
     }
 
     /// Did the client break it off?
@@ -79,6 +85,7 @@ impl HttpBody for Upload {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        self.progress.waiting.store(polled.is_pending(), Relaxed);
         match &polled {
             Poll::Pending => {}
             Poll::Ready(Some(Err(_))) => self.progress.broken.store(true, Relaxed),

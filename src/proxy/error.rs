@@ -31,6 +31,8 @@ pub enum Kind {
     Expectation,
     /// The request's body broke off.
     Body,
+    /// The client took too long to send its request.
+    Timeout,
     /// `X-Session-If-Version` did not hold.
     VersionConflict,
     /// The session was ended meanwhile, and `session.on_gone` is `reject`.
@@ -68,6 +70,7 @@ impl Error {
             | Kind::Method
             | Kind::Expectation
             | Kind::Body
+            | Kind::Timeout
             | Kind::VersionConflict
             | Kind::SessionGone => Side::Client,
             Kind::Backend(_) | Kind::DirectiveRefused(_) => Side::Backend,
@@ -100,6 +103,7 @@ impl Error {
                 (StatusCode::EXPECTATION_FAILED, "expectation-failed", "The expectation can't be met")
             }
             Kind::Body => (StatusCode::BAD_REQUEST, "incomplete-body", "The request's body is incomplete"),
+            Kind::Timeout => (StatusCode::REQUEST_TIMEOUT, "request-timeout", "The request took too long"),
             Kind::VersionConflict => {
                 (StatusCode::CONFLICT, "version-conflict", "The session has changed since it was read")
             }

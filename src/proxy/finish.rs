@@ -71,3 +71,102 @@ impl<F: Future + Send + 'static> Drop for Finish<F> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drain::Drain;
+    use std::sync::atomic::AtomicUsize;
+    use tokio::sync::oneshot;
+
+    struct Bench {
+        begun: Begun,
+        drain: Drain,
+        done: Arc<AtomicUsize>,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            Self { begun: Begun::default(), drain: Drain::default(), done: Arc::default() }
+        }
+
+        /// Work that is done when it is told to go on.
+        fn finish(&self) -> (Pin<Box<dyn Future<Output = ()> + Send>>, oneshot::Sender<()>) {
+            let (go, wait) = oneshot::channel();
+            let done = self.done.clone();
+            let work = async move {
+                wait.await.expect("it is told");
+                done.fetch_add(1, Relaxed);
+            };
+            (Box::pin(Finish::new(work, self.begun.clone(), self.drain.guard())), go)
+        }
+
+        fn done(&self) -> usize {
+            self.done.load(Relaxed)
+        }
+    }
+
+    fn poll(work: &mut Pin<Box<dyn Future<Output = ()> + Send>>) -> Poll<()> {
+        work.as_mut().poll(&mut Context::from_waker(std::task::Waker::noop()))
+    }
+
+    #[tokio::test]
+    async fn what_has_begun_goes_on_without_its_owner_and_keeps_the_drain_waiting() {
+        let bench = Bench::new();
+        let (mut work, go) = bench.finish();
+        assert!(poll(&mut work).is_pending());
+        bench.begun.begin();
+        drop(work);
+        let drained = bench.drain.clone();
+        let drained = tokio::spawn(async move { drained.drained().await });
+        tokio::task::yield_now().await;
+        assert!(!drained.is_finished());
+        go.send(()).expect("somebody waits for it");
+        drained.await.expect("it is drained");
+        assert_eq!(bench.done(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_has_not_begun_is_forgotten() {
+        let bench = Bench::new();
+        let (mut work, go) = bench.finish();
+        assert!(poll(&mut work).is_pending());
+        drop(work);
+        assert!(go.send(()).is_err());
+        bench.drain.drained().await;
+        assert_eq!(bench.done(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_done_is_not_done_again() {
+        let bench = Bench::new();
+        let (mut work, go) = bench.finish();
+        bench.begun.begin();
+        go.send(()).expect("somebody waits for it");
+        assert!(poll(&mut work).is_ready());
+        assert!(poll(&mut work).is_pending());
+        bench.drain.drained().await;
+        drop(work);
+        assert_eq!(bench.done(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_its_own_task_only() {
+        let bench = Bench::new();
+        bench.begun.begin();
+        let work = async { panic!("on purpose") };
+        let work: Finish<_> = Finish::new(work, bench.begun.clone(), bench.drain.guard());
+        let task: tokio::task::JoinHandle<()> = tokio::spawn(work);
+        assert!(task.await.expect_err("it panics").is_panic());
+        bench.drain.drained().await;
+    }
+
+    #[test]
+    fn without_a_runtime_nothing_goes_on() {
+        let bench = Bench::new();
+        let (work, _go) = bench.finish();
+        bench.begun.begin();
+        drop(work);
+        assert_eq!(bench.done(), 0);
+    }
+}

@@ -5,20 +5,23 @@
 
 pub mod backend;
 pub mod body;
+pub mod check;
 pub mod error;
 pub mod finish;
+mod hop;
 pub mod listen;
 pub mod nonce;
 pub mod reply;
 pub mod routes;
 pub mod timer;
 pub mod upgrade;
+pub mod visit;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::header::{CONNECTION, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, UPGRADE};
-use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http::header::{HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
@@ -34,10 +37,10 @@ use crate::drain::Drain;
 use crate::manager::{Manager, Session, Tell, Told};
 use crate::session::{Changes, Denied, Mode, Reason};
 use crate::store::{self, Failed};
-use crate::telemetry::metrics::{BackendError, Metrics, Side};
+use crate::telemetry::metrics::{Metrics, Side};
 use crate::time::{Clock, Length, Stopwatch, Timestamp};
-use crate::wire::cookie::Jar;
-use crate::wire::forwarded::{self, Forwarded, Hop, Network, Origin, Peer};
+use crate::wire::forwarded::{Forwarded, Network, Origin, Peer};
+use crate::wire::jar::Jar;
 use crate::wire::request::{Injector, View};
 use crate::wire::response::Reader;
 use crate::wire::{OnRefused, caching};
@@ -63,7 +66,8 @@ pub struct Config {
     pub via: String,
     /// What a connection to the backend may take to come about.
     pub connect_timeout: Length,
-    /// What the backend may take from the end of the request to the head of its response.
+    /// What the backend may take from the end of the request to the head of its response, and a client from one
+    /// piece of its request's body to the next.
     pub head_timeout: Length,
     /// What a client may take to send the head of a request, and to begin its next one.
     pub client_timeout: Length,
@@ -169,7 +173,10 @@ impl Proxy {
         begun: &Begun,
         waited: &Waited,
     ) -> Result<Response<Body>, Error> {
-        check(&request)?;
+        check::request(&request)?;
+        if hop::is_last(&mut request) {
+            return Ok(reply::options(&caller.id));
+        }
         let (rules, now) = (&*self.rules, self.clock.now());
         let mode = rules.routes.of(request.method(), request.uri().path());
         let tls = rules.origin.is_tls(request.headers(), caller.peer.address.ip(), false);
@@ -183,16 +190,10 @@ impl Proxy {
         self.inject(&mut request, &session, &nonce, now)?;
         let client = hop.upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
 
-        begun.begin();
         let watch = Stopwatch::start();
-        let forwarded = self.backend.forward(request, &caller.alarm, client.is_some()).await;
+        let forwarded = self.backend.forward(request, &caller.alarm, hop.upgrade.as_ref(), begun).await;
         waited.set(watch.elapsed());
         let mut response = forwarded?;
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS && client.is_none() {
-            // Nobody asked for it: the backend has failed, and a backend that fails changes no session.
-            self.metrics.backend_error(BackendError::Protocol);
-            return Err(Error::new(Kind::Backend(BackendError::Protocol)));
-        }
 
         let now = self.clock.now();
         let server_error = response.status().is_server_error();
@@ -206,40 +207,9 @@ impl Proxy {
         self.tell(response.headers_mut(), &told, tls, now);
         match client.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS) {
             Some(client) => self.join(client, &mut response),
-            None => self.part(response.headers_mut()),
+            None => self.part(&mut response),
         }
-        *response.version_mut() = Version::HTTP_11;
         Ok(response)
-    }
-
-    /// Makes the request one to the backend: no more than its own target, and who sent it.
-    fn readdress(&self, request: &mut Request<Incoming>, caller: &Caller, tls: bool) -> Hop {
-        if let Some(authority) = request.uri().authority() {
-            // The authority of an absolute target counts, not Host (RFC 9112 §3.2.2).
-            let host = HeaderValue::try_from(authority.as_str());
-            let target = request.uri().path_and_query().cloned();
-            if let Ok(host) = host {
-                request.headers_mut().insert(HOST, host);
-            }
-            *request.uri_mut() = target.map_or_else(Uri::default, Uri::from);
-        }
-        let headers = request.headers_mut();
-        let hop = forwarded::take_hop(headers);
-        if !headers.contains_key(HOST) {
-            headers.insert(HOST, self.backend.host());
-        }
-        headers.remove(EXPECT);
-        forwarded::announce(headers, |name| self.passes(name));
-        self.rules.origin.tell(headers, &caller.peer, tls);
-        headers.insert(reply::X_REQUEST_ID, caller.id.clone());
-        forwarded::put_hop(headers, &hop);
-        *request.version_mut() = Version::HTTP_11;
-        hop
-    }
-
-    fn passes(&self, trailer: &HeaderName) -> bool {
-        let mut alone: HeaderMap = [(trailer.clone(), HeaderValue::from_static(""))].into_iter().collect();
-        self.customs.guard.strip_trailers(&mut alone) == 0
     }
 
     fn inject(
@@ -293,7 +263,7 @@ impl Proxy {
         self.metrics.stripped(Side::Backend, taken.stripped as u64);
         match taken.changes {
             Ok(changes) => {
-                let discarded = if server_error { changes.count() - changes.endings().count() } else { 0 };
+                let discarded = if server_error { changes.asked() - changes.endings().asked() } else { 0 };
                 (0..discarded).for_each(|_| self.metrics.refused(Reason::ServerError.label()));
                 Ok(Some(changes))
             }
@@ -355,43 +325,6 @@ impl Proxy {
         }
         if rules.explain {
             headers.insert(X_COATROOM_DECISION, HeaderValue::from_static(row.name()));
-        }
-    }
-
-    /// Removes what belongs to the backend's connection.
-    fn part(&self, headers: &mut HeaderMap) {
-        forwarded::take_hop(headers);
-        forwarded::announce(headers, |name| self.passes(name));
-    }
-
-    /// Joins client and backend after the backend's 101.
-    fn join(&self, client: hyper::upgrade::OnUpgrade, response: &mut Response<Body>) {
-        let backend = hyper::upgrade::on(&mut *response);
-        let protocol = response.headers().get(UPGRADE).cloned();
-        self.part(response.headers_mut());
-        if let Some(protocol) = protocol {
-            response.headers_mut().insert(UPGRADE, protocol);
-        }
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        upgrade::tunnel(client, backend, &self.metrics, self.drain.guard(), self.drain.cut());
-    }
-}
-
-/// Refuses what must never reach a backend.
-fn check(request: &Request<Incoming>) -> Result<(), Error> {
-    if matches!(*request.method(), Method::TRACE | Method::CONNECT) {
-        return Err(Error::new(Kind::Method));
-    }
-    let mut hosts = request.headers().get_all(HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (None, _) if request.version() >= Version::HTTP_11 => {
-            Err(Error::new(Kind::BadRequest).saying("the Host header is missing"))
-        }
-        (Some(_), Some(_)) => Err(Error::new(Kind::BadRequest).saying("there is more than one Host header")),
-        _ => {
-            let expects = request.headers().get_all(EXPECT);
-            let known = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
-            if expects.iter().all(known) { Ok(()) } else { Err(Error::new(Kind::Expectation)) }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Errors as responses: the only place that makes one up.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderName, Response, StatusCode};
 use serde_json::json;
 
@@ -22,6 +22,36 @@ const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PAT
 ///
 /// `vary` adds `Vary: Cookie`, which every response has whose session may matter.
 pub fn problem(error: &Error, id: &HeaderValue, vary: bool) -> Response<Body> {
+    let mut response = made(error, id).map(|text| Body::made(Bytes::from(text)));
+    if vary {
+        caching::vary(response.headers_mut());
+    }
+    response
+}
+
+/// The same as a message, for a connection that nobody serves any longer.
+pub fn text(error: &Error, id: &HeaderValue) -> String {
+    let response = made(error, id);
+    let status = response.status();
+    let mut text =
+        format!("HTTP/1.1 {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or_default());
+    for (name, value) in response.headers() {
+        text += &format!("{name}: {}\r\n", value.to_str().unwrap_or_default());
+    }
+    text += &format!("content-length: {}\r\nconnection: close\r\n\r\n", response.body().len());
+    text + response.body()
+}
+
+/// Tells a client that asked us and nobody behind us what there is: `OPTIONS` with `Max-Forwards: 0`.
+pub fn options(id: &HeaderValue) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(ALLOW, ALLOWED);
+    response.headers_mut().insert(X_REQUEST_ID, id.clone());
+    response
+}
+
+fn made(error: &Error, id: &HeaderValue) -> Response<String> {
     let (status, slug, title) = error.problem();
     let mut problem = json!({
         "type": format!("{PROBLEM}{slug}"),
@@ -32,7 +62,7 @@ pub fn problem(error: &Error, id: &HeaderValue, vary: bool) -> Response<Body> {
     if let Some(detail) = &error.detail {
         problem["detail"] = detail.as_str().into();
     }
-    let mut response = Response::new(Body::made(Bytes::from(problem.to_string())));
+    let mut response = Response::new(problem.to_string());
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -41,11 +71,11 @@ pub fn problem(error: &Error, id: &HeaderValue, vary: bool) -> Response<Body> {
     if status == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(RETRY_AFTER, RETRY);
     }
-    if vary {
-        caching::vary(headers);
-    }
-    if error.kind == Kind::Method {
-        headers.insert(ALLOW, ALLOWED);
+    match error.kind {
+        Kind::Method => drop(headers.insert(ALLOW, ALLOWED)),
+        // Where a message ends is in doubt, and so is what comes after it.
+        Kind::BadRequest => drop(headers.insert(CONNECTION, HeaderValue::from_static("close"))),
+        _ => {}
     }
     response
 }

@@ -1,13 +1,12 @@
 //! What a backend may ask of a session, and what that does to its record.
 
-use std::fmt;
-
 use serde_json::{Number, Value};
 
-use super::data::{Data, Map, RESERVED, depth};
+use super::data::{Data, Map};
 use super::expiry::Expiry;
 use super::policy::{OnSwitch, Policy};
 use super::record::{Record, Revision};
+use super::refusal::{Reason, Refusal};
 use crate::time::Timestamp;
 
 /// The entry of Django's test cookie.
@@ -69,7 +68,7 @@ impl Directive {
         }
     }
 
-    const fn rank(&self) -> u8 {
+    pub(super) const fn rank(&self) -> u8 {
         match self {
             Self::Flush => 0,
             Self::Clear => 1,
@@ -105,89 +104,6 @@ pub struct Changes {
     pub condition: Option<Condition>,
 }
 
-/// Why a response's changes are not applied.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// The header's name behind the prefix.
-    pub directive: String,
-    /// The metric's label.
-    pub reason: Reason,
-    /// What is wrong, without the value.
-    pub detail: String,
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.directive, self.detail)
-    }
-}
-
-impl std::error::Error for Refusal {}
-
-/// The kinds of [`Refusal`], as `coatroom_directives_refused_total{reason}` counts them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Reason {
-    /// It can't be parsed.
-    Malformed,
-    /// A JSON object names a key twice.
-    DuplicateKey,
-    /// It names a key that begins with `_`.
-    ReservedKey,
-    /// No directive has this name, or no listed entry.
-    Unknown,
-    /// The nonce is missing or another one's.
-    Nonce,
-    /// It is repeated with another value.
-    Repeated,
-    /// It, or the session after it, exceeds a limit.
-    TooLarge,
-    /// An increment met what is no number, or left the range of one.
-    NotNumeric,
-    /// It needs a setting that is off.
-    Disabled,
-    /// It came with a server error of the backend's own, and was discarded; that response passes.
-    ServerError,
-}
-
-impl Reason {
-    /// All of them, for a metric that shows zero before the first.
-    pub const ALL: [Self; 10] = [
-        Self::Malformed,
-        Self::DuplicateKey,
-        Self::ReservedKey,
-        Self::Unknown,
-        Self::Nonce,
-        Self::Repeated,
-        Self::TooLarge,
-        Self::NotNumeric,
-        Self::Disabled,
-        Self::ServerError,
-    ];
-
-    /// The metric's label.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Malformed => "malformed",
-            Self::DuplicateKey => "duplicate_key",
-            Self::ReservedKey => "reserved_key",
-            Self::Unknown => "unknown",
-            Self::Nonce => "nonce",
-            Self::Repeated => "repeated",
-            Self::TooLarge => "too_large",
-            Self::NotNumeric => "not_numeric",
-            Self::Disabled => "disabled",
-            Self::ServerError => "server_error",
-        }
-    }
-}
-
-impl Refusal {
-    /// Makes a refusal.
-    pub fn new(directive: &str, reason: Reason, detail: impl Into<String>) -> Self {
-        Self { directive: directive.to_owned(), reason, detail: detail.into() }
-    }
-}
-
 /// Why the key changes although the session goes on: the label of `coatroom_session_cycles_total{reason}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cycle {
@@ -220,8 +136,8 @@ impl Changes {
     }
 
     /// Does the response ask for nothing at all?
-    pub fn is_none(&self) -> bool {
-        self.count() == 0
+    pub const fn is_none(&self) -> bool {
+        self.asked() == 0
     }
 
     /// The directives, in the order in which they are applied.
@@ -230,8 +146,8 @@ impl Changes {
     }
 
     /// How much is asked, each directive counted as one.
-    pub fn count(&self) -> usize {
-        self.list.len() + usize::from(self.save) + usize::from(self.condition.is_some())
+    pub const fn asked(&self) -> usize {
+        self.list.len() + self.save as usize + self.condition.is_some() as usize
     }
 
     /// Only flush and cycle-key: all that is obeyed on a server error of the backend's own.
@@ -390,86 +306,4 @@ fn login(before: Option<&Record>, after: &Record, cycle_on: &[String]) -> Login 
         _ => Login::None,
     };
     cycle_on.iter().map(of).max().unwrap_or(Login::None)
-}
-
-/// What a session may hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// `session.max_bytes`: bytes of the data as JSON.
-    pub max_bytes: usize,
-    /// `session.max_keys`: entries.
-    pub max_keys: usize,
-    /// Levels of arrays and objects in one entry.
-    pub max_depth: usize,
-    /// `headers.budget`, where a change that would not fit is to be refused.
-    pub budget: Option<Budget>,
-}
-
-/// How much room the request headers have, counted as name + value + 4 bytes each.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Budget {
-    /// `headers.budget`.
-    pub bytes: usize,
-    /// What all headers take but for the data and the entries of `headers.keys`, at their longest.
-    pub fixed: usize,
-    /// Each entry of `headers.keys`, and what its header takes without its value.
-    pub keys: Vec<(String, usize)>,
-    /// `headers.expose`.
-    pub expose: Vec<String>,
-}
-
-impl Budget {
-    /// What the headers of a session with this data take.
-    pub fn takes(&self, data: &Data) -> usize {
-        let of = |(name, header): &(String, usize)| {
-            data.map().get(name).map_or(0, |value| header + super::data::to_bare(value).len())
-        };
-        self.fixed + data.visible(&self.expose).len() + self.keys.iter().map(of).sum::<usize>()
-    }
-}
-
-impl Limits {
-    fn check(&self, data: &Data, asked: &[Directive]) -> Result<(), Refusal> {
-        let Some(last) = asked.last() else { return Ok(()) };
-        // Named is the directive that can have made the data grow; which of several did is anybody's guess.
-        let grew = asked.iter().rev().find(|d| (4..=8).contains(&d.rank())).unwrap_or(last);
-        let refuse = |detail| Err(Refusal::new(grew.name(), Reason::TooLarge, detail));
-        let (bytes, keys) = (data.text().len(), data.map().len());
-        if bytes > self.max_bytes {
-            return refuse(format!(
-                "the session would hold {bytes} bytes; session.max_bytes is {}",
-                self.max_bytes
-            ));
-        }
-        if keys > self.max_keys {
-            return refuse(format!(
-                "the session would hold {keys} entries; session.max_keys is {}",
-                self.max_keys
-            ));
-        }
-        if data.map().values().any(|value| depth(value) >= self.max_depth) {
-            return refuse(format!("an entry would nest deeper than {} levels", self.max_depth));
-        }
-        match self.budget.as_ref().map(|budget| (budget.takes(data), budget.bytes)) {
-            Some((takes, room)) if takes > room => {
-                refuse(format!("the request headers would take {takes} bytes; headers.budget is {room}"))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-/// May a directive name this key?
-///
-/// # Errors
-/// A [`Refusal`] for a key that begins with `_`.
-pub fn allowed(directive: &str, key: &str) -> Result<(), Refusal> {
-    if key.starts_with(RESERVED) {
-        // A key is part of the header's value, and that is never repeated.
-        let detail = format!(
-            "a key in it begins with {RESERVED:?}, and such keys are reserved: not a backend's to change"
-        );
-        return Err(Refusal::new(directive, Reason::ReservedKey, detail));
-    }
-    Ok(())
 }

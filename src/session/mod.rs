@@ -6,18 +6,22 @@
 pub mod data;
 pub mod directive;
 pub mod expiry;
+pub mod limits;
 pub mod plan;
 pub mod policy;
 pub mod record;
+pub mod refusal;
 pub mod token;
 
 use crate::time::Timestamp;
 pub use data::Data;
-pub use directive::{Changes, Condition, Cycle, Directive, Limits, Reason, Refusal};
+pub use directive::{Changes, Condition, Cycle, Directive};
 pub use expiry::{Expiry, Lifetime, Lifetimes};
+pub use limits::Limits;
 pub use plan::{Asked, Cookie, Denied, Old, Plan, Row, plan};
 pub use policy::{Config, Mode, Policy};
 pub use record::{History, How, Record, Revision, Scope};
+pub use refusal::{Reason, Refusal};
 pub use token::{Id, Key, Token};
 
 /// A session as the store has it.

@@ -1,9 +1,10 @@
 //! The decision table of the contract.
 
-use super::directive::{Changes, Condition, Cycle, Effect, Refusal};
+use super::directive::{Changes, Condition, Cycle, Effect};
 use super::expiry::Lifetime;
 use super::policy::{OnGone, Policy};
 use super::record::Record;
+use super::refusal::Refusal;
 use super::{Ended, Found, Live};
 use crate::time::Timestamp;
 
@@ -347,12 +348,12 @@ mod tests {
 
     use super::*;
     use crate::session::data::{Data, Map};
-    use crate::session::directive::{Directive, Reason, Wish};
+    use crate::session::directive::{Directive, Wish};
     use crate::session::expiry::Expiry;
     use crate::session::policy::{Config, OnSwitch};
     use crate::session::record::{Revision, Scope};
     use crate::session::token::Key;
-    use crate::session::{Limits, Token};
+    use crate::session::{Limits, Reason, Token};
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
     const AGE: Duration = Duration::from_secs(1_209_600);

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::directive::Limits;
 use super::expiry::{Lifetime, Lifetimes};
+use super::limits::Limits;
 use super::record::{Record, Scope};
 use crate::time::{Length, Timestamp};
 

@@ -6,12 +6,12 @@ use prometheus::IntCounter;
 use tokio::time::Instant;
 
 use super::codec::native;
-use super::commit::Progress;
 use super::engine::{Cleared, Engine, Stored, Swap};
-use super::lane::{Job, Lanes};
+use super::lane::{Job, Lanes, Turn};
+use super::write::Progress;
 use super::{Decide, Error, Failed, Kind, Outcome, Pending, Store};
 use crate::session::record::{Entry, How, Tombstone};
-use crate::session::{Ended, Found, History, Key, Live, Record, Token};
+use crate::session::{Ended, Found, History, Key, Live, Record, Revision, Token};
 use crate::time::Timestamp;
 
 /// What a keyed store needs to know of the settings.
@@ -73,7 +73,8 @@ impl<E: Engine> Keyed<E> {
     async fn read(&self, key: Key, now: Timestamp) -> Result<Option<(Entry, History, Stored)>, Error> {
         let Some(stored) = self.engine.get(&key).await? else { return Ok(None) };
         if stored.until <= now {
-            if self.engine.remove(&key, stored.revision).await? == Swap::Done
+            // It has ended, be the medium able to remove it or not.
+            if self.engine.remove(&key, stored.revision).await == Ok(Swap::Done)
                 && native::is_session(&stored.value)
             {
                 self.counts.expiries.inc();
@@ -96,7 +97,7 @@ impl<E: Engine> Keyed<E> {
             && let Some(tip) = self.tip(successor, now).await?
             && self.same_user(&before, &tip.record)
         {
-            ended.reads = Some(Live { key, record: *before, revision, until: tip.until, history: [None; 3] });
+            ended.reads = Some(before_cycle(key, *before, revision, &tip));
         }
         Ok(ended)
     }
@@ -124,12 +125,27 @@ impl<E: Engine> Keyed<E> {
         }
     }
 
-    /// How a session that was loaded live stands now.
+    /// How a session stands now that a request has read, be it under an old token.
+    ///
+    /// If it was cycled, what it read is what it held before, whatever time has passed since: against nothing, the
+    /// user who is set again would look like one who logs in. If what goes on after it has ended too, it is as gone
+    /// as if it had been flushed itself.
     pub(super) async fn again(&self, key: Key, now: Timestamp) -> Result<Found, Error> {
-        Ok(match self.find(key, now).await? {
-            Found::Live(live) => Found::Live(live),
-            Found::Ended(ended) => Found::Gone(Some(ended)),
-            _ => Found::Gone(None),
+        Ok(match self.read(key, now).await? {
+            None => Found::Gone(None),
+            Some((Entry::Live(record), history, stored)) => {
+                Found::Live(Box::new(live(key, record, history, &stored)))
+            }
+            Some((Entry::Ended(tombstone), ..)) => {
+                let mut ended = Ended { key, successor: None, reads: None };
+                if let How::Cycled { successor, before, revision } = tombstone.how
+                    && let Some(tip) = self.tip(successor, now).await?
+                {
+                    ended.successor = Some(successor);
+                    ended.reads = Some(before_cycle(key, *before, revision, &tip));
+                }
+                Found::Gone(Some(Box::new(ended)))
+            }
         })
     }
 }
@@ -150,13 +166,14 @@ impl<E: Engine> Store for Keyed<E> {
                 return Ok(Outcome { row: plan.row, cookie: plan.cookie, minted: None });
             }
             match found {
-                Found::Live(live) => {
-                    let job = Job { decide, now, deadline };
-                    self.lanes.commit(live.key, *live, job, |live, jobs| self.serve(live, jobs)).await
-                }
+                Found::Live(live) => match self.lanes.enter(live.key, Job { decide, now, deadline }).await {
+                    Turn::Answered(answer) => answer,
+                    Turn::Lead(lead, job) => self.lead(lead, *live, planned, job).await,
+                },
                 other => {
                     let progress = Progress::default();
-                    Ok(progress.until(deadline, self.elsewhere(&other, planned?, now, &progress)).await?)
+                    let work = self.apart(other, planned, &decide, now, &progress);
+                    progress.until(deadline, work).await?
                 }
             }
         })
@@ -177,4 +194,9 @@ impl<E: Engine> Store for Keyed<E> {
 
 fn live(key: Key, record: Record, history: History, stored: &Stored) -> Live {
     Live { key, record, revision: stored.revision, until: stored.until, history }
+}
+
+/// A session as it was before it was cycled; it lives as long as what goes on after it.
+const fn before_cycle(key: Key, record: Record, revision: Revision, tip: &Live) -> Live {
+    Live { key, record, revision, until: tip.until, history: [None; 3] }
 }

@@ -3,7 +3,9 @@
 //! Durable: no. A crash loses everything. Atomic: yes, per key. Round trips: none. When `store.max_sessions` or
 //! `store.max_bytes` is reached the least worthy go: first anonymous sessions that have not come back, oldest first
 //! (so a flood of new visitors evicts itself, not the people who are logged in), then anonymous ones that were not
-//! seen for longest, then the rest likewise. Evictions are counted.
+//! seen for longest and memories of ended ones, and last, likewise, those of people who are logged in. A sixteenth of
+//! the sessions may be new: else, where all others have come back, nobody new could stay for a second request, and so
+//! nobody log in. Evictions are counted.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -26,6 +28,11 @@ const OVERHEAD: usize = 200;
 /// Each shard is locked by itself, so that clearing expired sessions holds up few readers at a time.
 const SHARDS: usize = 256;
 
+/// Sessions that get another chance, because they were seen, before one goes all the same.
+const CHANCES: u32 = 64;
+/// Stale places that are dropped at the front of each queue when one is added.
+const STALE: usize = 4;
+
 /// The memory engine.
 pub struct Memory {
     slots: DashMap<Key, Slot, BuildHasherDefault<KeyHasher>>,
@@ -43,21 +50,31 @@ struct Slot {
     revision: Revision,
     until: Timestamp,
     worth: Worth,
-    /// Tells this session from an earlier one of the same key in a queue.
+    /// Tells its place in a queue from an earlier one's, of another worth or another session of the same key.
     birth: u64,
     /// Read since it was last considered for eviction.
     seen: AtomicBool,
 }
 
-/// The order of eviction. An entry may be stale: what counts is the slot.
+/// The order of eviction. A place may be stale: what counts is the slot.
 #[derive(Default)]
 struct Queues {
-    /// Everything that is new.
+    /// Anonymous, and new.
     fresh: VecDeque<(Key, u64)>,
-    /// Came back, or ended.
+    /// Anonymous and came back, or ended.
     back: VecDeque<(Key, u64)>,
     /// Logged in.
     known: VecDeque<(Key, u64)>,
+}
+
+/// What a step of eviction came to.
+enum Evicted {
+    /// A stale place.
+    Nothing,
+    /// One that was seen stays for now.
+    GivenAChance,
+    /// A session.
+    One,
 }
 
 impl Queues {
@@ -129,51 +146,73 @@ impl Memory {
         self.queues.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn enqueue(&self, key: Key, birth: u64) {
+    /// Gives a session its place: `back` if it was there before.
+    fn enqueue(&self, key: Key, birth: u64, worth: Worth, back: bool) {
         let mut queues = self.queues();
-        queues.fresh.push_back((key, birth));
-        if queues.len() > 2 * self.count.load(Relaxed) + 1024 {
-            let lives =
-                |(key, birth): &(Key, u64)| self.slots.get(key).is_some_and(|slot| slot.birth == *birth);
-            let Queues { fresh, back, known } = &mut *queues;
-            [fresh, back, known].into_iter().for_each(|queue| queue.retain(lives));
-        }
-        while self.is_full() && self.evict(&mut queues) {}
+        let queue = match worth {
+            Worth::Anonymous if !back => &mut queues.fresh,
+            Worth::Anonymous | Worth::Ended => &mut queues.back,
+            Worth::Known => &mut queues.known,
+        };
+        queue.push_back((key, birth));
+        self.tidy(&mut queues);
+        self.make_room(&mut queues);
     }
 
-    /// Takes one step: evicts a session or moves one to where it belongs. `false` if there is none.
-    fn evict(&self, queues: &mut Queues) -> bool {
-        let Queues { fresh, back, known } = queues;
-        let (from, (key, birth)) = match (fresh.pop_front(), &mut *back, &mut *known) {
-            (Some(first), ..) => (Worth::Anonymous, first),
-            (None, back, known) => match (back.pop_front(), known) {
-                (Some(first), _) => (Worth::Ended, first),
-                (None, known) => match known.pop_front() {
-                    Some(first) => (Worth::Known, first),
-                    None => return false,
-                },
-            },
-        };
-        let Entry::Occupied(slot) = self.slots.entry(key) else { return true };
-        if slot.get().birth != birth {
-            return true;
-        }
-        let seen = slot.get().seen.swap(false, Relaxed);
-        let stay = match (slot.get().worth, from) {
-            (Worth::Known, Worth::Anonymous | Worth::Ended) => Some(known),
-            (Worth::Ended, Worth::Anonymous) => Some(back),
-            (Worth::Known, Worth::Known) if seen => Some(known),
-            (_, _) if seen => Some(back),
-            _ => None,
-        };
-        match stay {
-            Some(queue) => queue.push_back((key, birth)),
-            None => {
-                self.freed(&slot.remove());
-                self.evictions.inc();
+    /// Drops stale places: a few at the fronts each time, because what is oldest mostly ends first, and all of them
+    /// where that was not enough.
+    fn tidy(&self, queues: &mut Queues) {
+        let lives = |(key, birth): &(Key, u64)| self.slots.get(key).is_some_and(|slot| slot.birth == *birth);
+        let crowded = queues.len() > 2 * self.count.load(Relaxed) + 1024;
+        for queue in [&mut queues.fresh, &mut queues.back, &mut queues.known] {
+            if crowded {
+                queue.retain(lives);
+            }
+            for _ in 0..STALE {
+                if queue.pop_front_if(|place| !lives(place)).is_none() {
+                    break;
+                }
             }
         }
-        true
+    }
+
+    /// Evicts until nothing is too much. Of many that were all seen the next one goes, or a worker would stand still
+    /// until it had looked at all of them.
+    fn make_room(&self, queues: &mut Queues) {
+        let mut chances = CHANCES;
+        while self.is_full() {
+            match self.evict(queues, chances > 0) {
+                Some(Evicted::Nothing) => {}
+                Some(Evicted::GivenAChance) => chances -= 1,
+                Some(Evicted::One) => chances = CHANCES,
+                None => return,
+            }
+        }
+    }
+
+    /// Takes one step: evicts a session, or gives one that was seen another chance. `None` if none is left.
+    fn evict(&self, queues: &mut Queues, chances: bool) -> Option<Evicted> {
+        let Queues { fresh, back, known } = queues;
+        let newcomers = (self.count.load(Relaxed) / 16).max(1);
+        let (from, chance) = if fresh.len() > newcomers || (back.is_empty() && !fresh.is_empty()) {
+            (fresh, Some(back))
+        } else if !back.is_empty() {
+            (back, None)
+        } else {
+            (known, None)
+        };
+        let (key, birth) = from.pop_front()?;
+        let Entry::Occupied(slot) = self.slots.entry(key) else { return Some(Evicted::Nothing) };
+        if slot.get().birth != birth {
+            return Some(Evicted::Nothing);
+        }
+        if slot.get().seen.swap(false, Relaxed) && chances {
+            chance.unwrap_or(from).push_back((key, birth));
+            return Some(Evicted::GivenAChance);
+        }
+        self.freed(&slot.remove());
+        self.evictions.inc();
+        Some(Evicted::One)
     }
 }
 
@@ -205,24 +244,27 @@ impl Engine for Memory {
                 }));
             }
         }
-        self.enqueue(*key, birth);
+        self.enqueue(*key, birth, worth, false);
         Ok(true)
     }
 
     async fn replace(&self, key: &Key, seen: Revision, new: Stored, worth: Worth) -> Result<Swap, Error> {
-        match self.slots.get_mut(key) {
+        let moved = match self.slots.get_mut(key) {
             None => return Ok(Swap::Gone),
             Some(slot) if slot.revision != seen => return Ok(Swap::Changed),
             Some(mut slot) => {
                 self.bytes.fetch_add(new.value.len(), Relaxed);
                 self.bytes.fetch_sub(slot.value.len(), Relaxed);
-                (slot.value, slot.revision, slot.until, slot.worth) =
-                    (new.value, new.revision, new.until, worth);
+                (slot.value, slot.revision, slot.until) = (new.value, new.revision, new.until);
+                let moved = (slot.worth != worth).then(|| self.births.fetch_add(1, Relaxed));
+                (slot.worth, slot.birth) = (worth, moved.unwrap_or(slot.birth));
+                moved
             }
-        }
-        if self.is_full() {
-            let mut queues = self.queues();
-            while self.is_full() && self.evict(&mut queues) {}
+        };
+        if let Some(birth) = moved {
+            self.enqueue(*key, birth, worth, true);
+        } else if self.is_full() {
+            self.make_room(&mut self.queues());
         }
         Ok(Swap::Done)
     }

@@ -9,6 +9,7 @@ pub mod engine;
 pub mod keyed;
 mod lane;
 pub mod memory;
+mod write;
 
 use std::fmt;
 use std::future::Future;

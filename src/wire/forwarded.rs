@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
+use http::Version;
 use http::header::{
     CONNECTION, Entry, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING,
     UPGRADE, VIA,
@@ -17,6 +18,7 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
 /// What `Connection` can't remove, whoever names it: what frames and routes a message, and whom it comes from.
 const PROTECTED: [&str; 12] = [
@@ -107,7 +109,7 @@ pub fn take_hop(headers: &mut HeaderMap) -> Hop {
         upgrade.filter(|protocol| upgrades && !tokens(protocol).any(|name| name.eq_ignore_ascii_case("h2c")));
     hop.trailers =
         headers.get_all(TE).iter().flat_map(tokens).any(|coding| coding.eq_ignore_ascii_case("trailers"));
-    for name in [TE, KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING] {
+    for name in [TE, KEEP_ALIVE, PROXY_CONNECTION, HTTP2_SETTINGS, TRANSFER_ENCODING] {
         headers.remove(name);
     }
     hop
@@ -122,11 +124,11 @@ fn is_hop(name: &HeaderName) -> bool {
 pub fn put_hop(headers: &mut HeaderMap, hop: &Hop) {
     if hop.trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
-        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+        headers.append(CONNECTION, HeaderValue::from_static("te"));
     }
     if let Some(protocol) = &hop.upgrade {
         headers.insert(UPGRADE, protocol.clone());
-        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.append(CONNECTION, HeaderValue::from_static("upgrade"));
     }
 }
 
@@ -147,7 +149,8 @@ pub fn announce(headers: &mut HeaderMap, may_pass: impl Fn(&HeaderName) -> bool)
     }
 }
 
-fn tokens(line: &HeaderValue) -> impl Iterator<Item = &str> {
+/// The elements of a list, without the empty ones.
+pub fn tokens(line: &HeaderValue) -> impl Iterator<Item = &str> {
     let text = line.to_str().unwrap_or_default();
     text.split(',').map(|token| token.trim_matches([' ', '\t'])).filter(|token| !token.is_empty())
 }
@@ -179,7 +182,8 @@ impl From<SocketAddr> for Peer {
 pub struct Origin {
     trusted: Vec<Network>,
     forwarded: Forwarded,
-    via: Option<HeaderValue>,
+    /// For what came by HTTP/1.0 and by HTTP/1.1.
+    via: Option<[HeaderValue; 2]>,
 }
 
 impl Origin {
@@ -188,9 +192,12 @@ impl Origin {
     /// # Errors
     /// If the name is none that `Via` can carry.
     pub fn new(trusted: &[Network], forwarded: Forwarded, via: &str) -> Result<Self, String> {
-        let value = HeaderValue::try_from(format!("1.1 {via}"));
-        let value = value.map_err(|_| format!("{via:?} can't stand in Via"))?;
-        let via = (!via.is_empty()).then_some(value);
+        let value = |version: &str| {
+            HeaderValue::try_from(format!("{version} {via}"))
+                .map_err(|_| format!("{via:?} can't stand in Via"))
+        };
+        let values = [value("1.0")?, value("1.1")?];
+        let via = (!via.is_empty()).then_some(values);
         Ok(Self { trusted: trusted.to_vec(), forwarded, via })
     }
 
@@ -210,7 +217,9 @@ impl Origin {
     }
 
     /// Writes `Forwarded`, `X-Forwarded-*` and `Via`; what a peer says that nobody trusts is replaced.
-    pub fn tell(&self, headers: &mut HeaderMap, peer: &Peer, tls: bool) {
+    ///
+    /// `received` is the version that the request came by, which is what `Via` tells (RFC 9110 §7.6.3).
+    pub fn tell(&self, headers: &mut HeaderMap, peer: &Peer, tls: bool, received: Version) {
         if !self.trusts(peer.address.ip()) {
             remove(headers, |name| name == FORWARDED || name.as_str().starts_with(X_FORWARDED));
         }
@@ -236,7 +245,7 @@ impl Origin {
             append(headers, FORWARDED, HeaderValue::try_from(element).expect("a host of visible ASCII"));
         }
         if let Some(via) = &self.via {
-            headers.append(VIA, via.clone());
+            headers.append(VIA, via[usize::from(received >= Version::HTTP_11)].clone());
         }
     }
 }
@@ -315,7 +324,8 @@ mod tests {
         )
         .unwrap();
         let mut map = headers(lines);
-        origin.tell(&mut map, &SocketAddr::new(peer.parse().unwrap(), 99).into(), false);
+        let peer = SocketAddr::new(peer.parse().unwrap(), 99).into();
+        origin.tell(&mut map, &peer, false, Version::HTTP_11);
         map
     }
 

@@ -3,6 +3,7 @@
 pub mod caching;
 pub mod cookie;
 pub mod forwarded;
+pub mod jar;
 mod json;
 pub mod names;
 pub mod request;

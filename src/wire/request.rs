@@ -11,7 +11,8 @@ use http::{Method, Uri};
 use super::names::Guard;
 use super::{Config, OnOverflow};
 use crate::session::data::{Map, RESERVED, to_ascii, to_bare};
-use crate::session::directive::{Budget, TEST_COOKIE, TEST_COOKIE_VALUE};
+use crate::session::directive::{TEST_COOKIE, TEST_COOKIE_VALUE};
+use crate::session::limits::Budget;
 use crate::session::{Data, Expiry, Id, Lifetimes, Live};
 use crate::time::Timestamp;
 
@@ -302,6 +303,7 @@ mod tests {
         Injector::new(&config, &["user_id".to_owned()], lifetimes, config.secret.expose().as_bytes()).unwrap()
     }
 
+    #[allow(clippy::needless_pass_by_value, reason = "so that a test can say json!(…) as it stands")]
     fn session(data: Value) -> Live {
         let data = Data::from_map(serde_json::from_value(data).unwrap());
         Live {

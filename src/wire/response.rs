@@ -8,7 +8,8 @@ use serde_json::Value;
 use super::Config;
 use super::json;
 use super::names::{Guard, fold};
-use crate::session::directive::{Condition, Wish, allowed};
+use crate::session::directive::{Condition, Wish};
+use crate::session::refusal::allowed;
 use crate::session::{Changes, Directive, Expiry, Reason, Refusal, Revision};
 use crate::time::Timestamp;
 
@@ -326,7 +327,7 @@ mod tests {
     fn reason(lines: &[(&str, &str)]) -> Result<usize, Reason> {
         let (taken, left) = take(&reader(|_| {}), lines);
         assert!(left.is_empty());
-        taken.changes.map(|changes| changes.count()).map_err(|refusal| refusal.reason)
+        taken.changes.map(|changes| changes.asked()).map_err(|refusal| refusal.reason)
     }
 
     #[test]
@@ -340,7 +341,7 @@ mod tests {
             ("X-Custom", "stays"),
         ];
         let (taken, left) = take(&reader(|_| {}), &lines);
-        assert_eq!((taken.changes.unwrap().count(), taken.stripped, left.len()), (1, 4, 1));
+        assert_eq!((taken.changes.unwrap().asked(), taken.stripped, left.len()), (1, 4, 1));
     }
 
     #[test]

@@ -69,8 +69,8 @@ fn a_live_session_takes_the_row_of_what_is_asked() {
     let backend = Backend::obedient();
     let sidecar = Sidecar::before(backend.address);
     // what is asked; row; cookie; what the browser reads next; what who kept the old token reads; what is counted
-    type Case = (&'static [(&'static str, &'static str)], &'static str, Cookie, &'static str, &'static str, [u64; 6]);
-    let rows: Vec<Case> = vec![
+    type Line = (&'static [(&'static str, &'static str)], &'static str, Cookie, &'static str, &'static str, [u64; 6]);
+    let rows: Vec<Line> = vec![
         (&[SET, FAILS], "server-error", Cookie::Leave, r#"{"a":1}"#, r#"{"a":1}"#, [0; 6]),
         (&[FAILS], "server-error", Cookie::Leave, r#"{"a":1}"#, r#"{"a":1}"#, [0; 6]),
         (&[LOGIN, IS_DOWN], "server-error", Cookie::Leave, r#"{"a":1}"#, r#"{"a":1}"#, [0; 6]),

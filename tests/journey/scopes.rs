@@ -9,7 +9,8 @@ use coatroom::manager::{Manager, Tell};
 use coatroom::session::{Changes, Directive, Limits, Mode, Policy, Reason};
 use coatroom::store::{self, Store, keyed};
 use coatroom::telemetry::metrics::Metrics;
-use coatroom::wire::cookie::{Config, Jar, Previous};
+use coatroom::wire::cookie::{Config, Previous};
+use coatroom::wire::jar::Jar;
 use http::header::{COOKIE, HeaderMap, HeaderValue};
 
 use crate::support::sidecar::NOW;

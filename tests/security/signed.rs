@@ -1,7 +1,7 @@
 //! Section 6 of the contract: `cookie.keys` sign tokens, and a token whose tag fails never reaches the store.
 
 use coatroom::secret::Secret;
-use coatroom::wire::cookie::Jar;
+use coatroom::wire::jar::Jar;
 
 use crate::support::{Backend, Browser, Sidecar};
 

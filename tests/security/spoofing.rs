@@ -74,9 +74,6 @@ fn ours(seen: &Seen) -> Vec<&str> {
     ours.into_iter().map(|(name, _)| &**name).collect()
 }
 
-/// A request's method, target, sender and other headers, and how many of ours the backend is to see.
-type Context<'a> = (&'a str, &'a str, &'a Browser, &'a [(&'a str, &'a str)], usize);
-
 #[test]
 fn no_spelling_of_our_headers_passes_on_any_path_method_or_route() {
     let backend = Backend::obedient();
@@ -87,6 +84,8 @@ fn no_spelling_of_our_headers_passes_on_any_path_method_or_route() {
     let spoofed: Vec<String> = OURS.iter().flat_map(|name| spellings(name)).collect();
     assert!(spoofed.len() > 1000 && spoofed.iter().all(|name| is_ours(name)));
     let upgrade = [("Connection", "Upgrade"), ("Upgrade", "websocket")];
+    /// Method, target, sender, other headers, and how many of ours the backend is to see.
+    type Context<'a> = (&'a str, &'a str, &'a Browser, &'a [(&'a str, &'a str)], usize);
     let contexts: [Context<'_>; 8] = [
         ("GET", "/", &visitor, &[], 9),
         ("GET", "/", &stranger, &[], 6),

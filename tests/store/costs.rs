@@ -2,13 +2,14 @@
 
 use coatroom::session::directive::Wish;
 use coatroom::session::policy::Interval;
-use coatroom::session::{Asked, Directive, Expiry, Found, Row, Token};
+use coatroom::session::{Asked, Denied, Directive, Expiry, Found, Row, Token};
+use coatroom::store::Failed;
 use coatroom::store::memory::Memory;
 use serde_json::json;
 
 use super::spy::Op::{self, Add, Get, Remove, Replace, Touch};
 use super::spy::Spy;
-use super::support::{AGE, Rig, ask, delete, length, memory, secs, set};
+use super::support::{AGE, Rig, ask, delete, length, live, memory, only_if, secs, set};
 
 fn watched() -> (Spy<Memory>, Rig) {
     let spy = Spy::new(memory());
@@ -147,6 +148,15 @@ async fn a_cycle_is_an_add_and_then_a_replace() {
 }
 
 #[tokio::test]
+async fn a_session_of_its_own_from_an_old_token_is_an_add_and_a_look_at_who_goes_on() {
+    let (spy, rig) = watched();
+    let token = rig.begin(json!({"a": 1})).await;
+    rig.request(&token, [Directive::CycleKey]).await;
+    let (row, calls) = cost(&spy, &rig, &token, [Directive::CycleKey]).await;
+    assert_eq!((row, calls), (Row::EndedCycleKey, vec![Add, Get]));
+}
+
+#[tokio::test]
 async fn a_flush_is_one_replace_and_with_data_an_add_before_it() {
     let (spy, rig) = watched();
     let token = rig.begin(json!({"a": 1})).await;
@@ -174,4 +184,22 @@ async fn a_change_to_a_flushed_session_costs_its_replace_and_a_reading() {
     spy.calls();
     rig.commit(slow, ask([set(json!({"a": 2}))])).await.unwrap();
     assert_eq!(spy.calls(), [Replace, Get]);
+}
+
+/// What a request has read may be old by now; before it is denied, the store is asked.
+#[tokio::test]
+async fn nobody_is_denied_on_a_reading_of_before() {
+    let (spy, rig) = watched();
+    let token = rig.begin(json!({"n": "text"})).await;
+    let old = rig.load(&token).await;
+    rig.beside().request(&token, [set(json!({"n": 1}))]).await;
+    let newer = live(rig.load(&token).await).revision;
+    spy.calls();
+    let add = || Directive::Increment(vec![("n".to_owned(), 1)]);
+    assert_eq!(rig.commit(old.clone(), only_if(newer, [add()])).await.unwrap().row, Row::Save);
+    assert_eq!(spy.calls(), [Get, Replace]);
+    assert_eq!(rig.commit(old.clone(), ask([add()])).await.unwrap().row, Row::Save);
+    spy.calls();
+    let denied = rig.commit(old, only_if(newer, [add()])).await;
+    assert_eq!((denied, spy.calls()), (Err(Failed::Denied(Denied::Conflict)), vec![Get]));
 }

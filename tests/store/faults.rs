@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use coatroom::session::{Directive, Found, Key, Row, Token};
+use coatroom::session::{Cookie, Directive, Found, Key, Row, Token};
 use coatroom::store::engine::{Engine, Stored, Swap, Worth};
 use coatroom::store::memory::Memory;
 use coatroom::store::{Failed, Kind, Outcome};
@@ -11,9 +11,9 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::spy::Op::{Add, Clear, Get, Ping, Remove, Replace};
+use super::spy::Op::{self, Add, Clear, Get, Ping, Remove, Replace, Touch};
 use super::spy::{Fault, Latch, Spy};
-use super::support::{AGE, Rig, ask, increment, live, memory, revision, set};
+use super::support::{AGE, Rig, ask, increment, length, live, memory, revision, secs, set};
 
 /// `store.commit_timeout` in these tests.
 const BUDGET: Duration = Duration::from_secs(1);
@@ -173,6 +173,19 @@ async fn a_store_that_cannot_be_reached_or_refuses_is_not_asked_again() {
     }
 }
 
+/// Not for ever, and not as fast as it can.
+#[tokio::test]
+async fn a_write_that_breaks_each_time_is_given_up() {
+    let (spy, rig, sound) = faulty();
+    let token = rig.begin(json!({"n": 0})).await;
+    let found = rig.load(&token).await;
+    spy.calls();
+    (0..100).for_each(|_| spy.fail(Replace, Fault::Broken));
+    assert_eq!(kind(rig.commit(found, ask([increment("n")])).await), Kind::OutcomeUnknown);
+    assert!(spy.calls().len() < 10);
+    assert_eq!(n(&sound, &token).await, 0);
+}
+
 #[tokio::test]
 async fn a_create_whose_answer_was_lost_makes_one_session() {
     for (fault, calls) in [(Fault::DoneBroken, vec![Add, Add, Get]), (Fault::Broken, vec![Add, Add])] {
@@ -186,12 +199,17 @@ async fn a_create_whose_answer_was_lost_makes_one_session() {
 }
 
 #[tokio::test]
-async fn a_create_that_fails_twice_makes_none() {
-    let (spy, rig, _) = faulty();
-    spy.fail(Add, Fault::Unreachable);
-    spy.fail(Add, Fault::Unreachable);
-    assert_eq!(kind(rig.commit(Found::No, ask([set(json!({"n": 1}))])).await), Kind::Unreachable);
-    assert_eq!(spy.engine().usage().sessions, 0);
+async fn a_create_that_failed_makes_none_and_is_sent_again_only_if_it_may_have_happened() {
+    for (fault, calls, expected) in [
+        (Fault::Unreachable, vec![Add], Kind::Unreachable),
+        (Fault::Refused, vec![Add], Kind::Refused),
+        (Fault::Broken, vec![Add, Add], Kind::Broken),
+    ] {
+        let (spy, rig, _) = faulty();
+        calls.iter().for_each(|_| spy.fail(Add, fault.clone()));
+        assert_eq!(kind(rig.commit(Found::No, ask([set(json!({"n": 1}))])).await), expected);
+        assert_eq!((spy.calls(), spy.engine().usage().sessions), (calls, 0));
+    }
 }
 
 #[tokio::test]
@@ -223,6 +241,64 @@ async fn a_cycle_whose_answer_was_lost_is_acknowledged_once() {
     }
 }
 
+/// It may have happened. The new record is then what the old token leads to, and to tidy it away would be to lose
+/// the session; at worst it stays an orphan whose token nobody has.
+#[tokio::test]
+async fn a_cycle_of_unknown_outcome_never_loses_the_session() {
+    for (fault, happened) in [(Fault::DoneBroken, true), (Fault::Broken, false)] {
+        let (spy, rig, sound) = faulty();
+        let token = rig.begin(json!({"n": 0})).await;
+        let found = rig.load(&token).await;
+        spy.fail(Replace, fault);
+        spy.fail(Get, Fault::Unreachable);
+        assert_eq!(kind(rig.commit(found, ask([Directive::CycleKey])).await), Kind::OutcomeUnknown);
+        assert!(spy.is_spent());
+        let found = sound.load(&token).await;
+        assert_eq!(matches!(found, Found::Ended(_)), happened);
+        assert_eq!(n(&sound, &token).await, 0, "what it holds can be read");
+    }
+}
+
+#[tokio::test]
+async fn a_cycle_without_memory_of_ended_tokens_never_loses_the_session_either() {
+    for (fault, acknowledged) in
+        [(Fault::DoneBroken, false), (Fault::Broken, true), (Fault::Unreachable, false)]
+    {
+        let (spy, rig, sound) = faulty();
+        let without = |rig: &Rig| rig.with(|config| config.ended_memory = length(0));
+        let (rig, sound) = (without(&rig), without(&sound));
+        let token = rig.begin(json!({"n": 0})).await;
+        let found = rig.load(&token).await;
+        spy.fail(Remove, fault);
+        let answer = rig.commit(found, ask([Directive::CycleKey])).await;
+        assert_eq!(answer.is_ok(), acknowledged, "{answer:?}");
+        assert!(spy.engine().usage().sessions > 0);
+        if let Ok(outcome) = answer {
+            assert_eq!(n(&sound, &outcome.minted.unwrap()).await, 0);
+            assert_eq!(sound.load(&token).await, Found::No);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_flush_whose_answer_was_lost_is_final() {
+    for (memory_of_ended, op) in [(600, Replace), (0, Remove)] {
+        for fault in [Fault::DoneBroken, Fault::Broken, Fault::DoneTimeout] {
+            let (spy, rig, _) = faulty();
+            let rig = rig.with(|config| config.ended_memory = length(memory_of_ended));
+            let token = rig.begin(json!({"n": 0})).await;
+            let found = rig.load(&token).await;
+            spy.fail(op, fault);
+            let outcome = rig.commit(found.clone(), ask([Directive::Flush])).await.unwrap();
+            assert_eq!((outcome.row, outcome.cookie), (Row::Flush, Cookie::Remove));
+            assert!(spy.is_spent());
+            assert_eq!(rig.data(&token).await, None);
+            let slow = rig.commit(found, ask([increment("n")])).await.unwrap();
+            assert_eq!((slow.row, slow.cookie, slow.minted), (Row::Gone, Cookie::Leave, None));
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_flush_that_failed_says_so() {
     let (spy, rig, sound) = faulty();
@@ -231,6 +307,19 @@ async fn a_flush_that_failed_says_so() {
     spy.fail(Replace, Fault::Unreachable);
     assert_eq!(kind(rig.commit(found, ask([Directive::Flush])).await), Kind::Unreachable);
     assert_eq!(n(&sound, &token).await, 0, "and the session stands");
+}
+
+#[tokio::test]
+async fn a_touch_whose_answer_was_lost_is_sent_again() {
+    for fault in [Fault::DoneBroken, Fault::Broken] {
+        let (spy, rig, sound) = faulty();
+        let rig = rig.with(|config| config.save_every_request = true);
+        let token = rig.begin(json!({"n": 0})).await;
+        rig.wait(secs(120));
+        spy.fail(Touch, fault);
+        assert_eq!(rig.request(&token, []).await.row, Row::Touch);
+        assert_eq!(live(sound.load(&token).await).until, rig.now().plus(AGE));
+    }
 }
 
 #[tokio::test]
@@ -268,6 +357,19 @@ async fn an_outage_at_commit_is_never_taken_for_a_session_that_is_gone() {
         assert!(spy.is_spent());
         assert_eq!(n(&sound, &fresh).await, 0);
     }
+}
+
+#[tokio::test]
+async fn an_expired_session_is_absent_though_it_cannot_be_removed() {
+    let (spy, rig, _) = faulty();
+    let token = rig.begin(json!({"n": 0})).await;
+    rig.wait(AGE);
+    spy.fail(Remove, Fault::Refused);
+    assert_eq!(rig.store.load(&token, rig.now()).await, Ok(Found::No));
+    assert!(spy.is_spent());
+    assert_eq!(rig.counts.expiries.get(), 0, "who removes it counts it");
+    rig.load(&token).await;
+    assert_eq!(rig.counts.expiries.get(), 1);
 }
 
 /// Django reads `{}` here, and so logs a user out by a flipped bit.
@@ -314,6 +416,43 @@ async fn a_hanging_write_is_of_unknown_outcome_when_the_budget_is_spent() {
     let (spy, rig, _) = faulty();
     spy.hold(Add);
     assert_eq!(hung(rig.commit(Found::No, ask([set(json!({"a": 1}))]))).await, Kind::OutcomeUnknown);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hanging_read_is_a_timeout_because_nothing_was_sent() {
+    let (spy, rig, sound) = faulty();
+    let token = rig.begin(json!({"n": 0})).await;
+    let found = rig.load(&token).await;
+    sound.request(&token, [increment("n")]).await;
+    spy.hold(Get);
+    let answer = rig.commit(found.clone(), ask([increment("n")]));
+    assert_eq!(
+        hung(answer).await,
+        Kind::Timeout,
+        "its first write was refused, of the second nothing was sent"
+    );
+    assert_eq!(n(&sound, &token).await, 1);
+    sound.request(&token, [Directive::CycleKey]).await;
+    let (ended, before) = (sound.load(&token).await, [Fault::None, Fault::None]);
+    spy.hold(Get);
+    let answer = rig.commit(ended, ask([Directive::Flush]));
+    assert_eq!(hung(answer).await, Kind::Timeout, "the successor could not be read");
+    before.into_iter().for_each(|fault| spy.fail(Get, fault));
+    spy.hold(Get);
+    assert_eq!(hung(rig.commit(found, ask([Directive::Flush]))).await, Kind::Timeout);
+    assert!(sound.data(&token).await.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_budget_that_is_spent_sends_nothing() {
+    let (spy, _, sound) = faulty();
+    let rig = Rig::within(spy.clone(), Duration::ZERO);
+    let token = sound.begin(json!({"n": 0})).await;
+    let found = sound.load(&token).await;
+    spy.calls();
+    assert_eq!(kind(rig.commit(found, ask([increment("n")])).await), Kind::Timeout);
+    assert_eq!(kind(rig.commit(Found::No, ask([increment("n")])).await), Kind::Timeout);
+    assert_eq!(spy.calls(), [] as [Op; 0]);
 }
 
 #[tokio::test]

@@ -116,6 +116,52 @@ async fn the_limits_hold_among_many_who_add() {
     }
 }
 
+/// Each that logs in pushes one out.
+#[tokio::test]
+async fn who_never_came_back_goes_first_then_who_is_anonymous_and_last_who_is_logged_in() {
+    let (memory, evictions) = limited(12, usize::MAX);
+    for n in 0..3 {
+        add(&memory, n, Worth::Known).await;
+    }
+    for n in 3..9 {
+        add(&memory, n, Worth::Anonymous).await;
+    }
+    for n in [5, 6] {
+        memory.get(&key(n)).await.unwrap();
+    }
+    for n in 9..12 {
+        add(&memory, n, Worth::Anonymous).await;
+    }
+    let mut left = all(&memory, 0..12).await;
+    let mut order = Vec::new();
+    for n in 100..112 {
+        add(&memory, n, Worth::Known).await;
+        let now = all(&memory, 0..12).await;
+        order.extend(left.iter().copied().filter(|n| !now.contains(n)));
+        left = now;
+    }
+    assert_eq!(order, [3, 4, 7, 8, 9, 10, 5, 6, 11, 0, 1, 2], "the one that is newest has its chance");
+    assert_eq!(evictions.get(), 12);
+}
+
+/// Where everybody else has come back, the newest must not go the moment it comes, or nobody new could ever log in.
+#[tokio::test]
+async fn some_room_is_left_for_who_is_new() {
+    let (memory, _) = limited(160, usize::MAX);
+    for n in 0..160 {
+        add(&memory, n, Worth::Anonymous).await;
+        memory.get(&key(n)).await.unwrap();
+    }
+    for n in 200..210 {
+        add(&memory, n, Worth::Anonymous).await;
+    }
+    assert_eq!(all(&memory, 200..210).await.len(), 10);
+    for n in 210..1_000 {
+        add(&memory, n, Worth::Anonymous).await;
+    }
+    assert_eq!(all(&memory, 200..1_000).await, (990..1_000).collect::<Vec<_>>(), "a sixteenth, and no more");
+}
+
 #[tokio::test]
 async fn who_is_seen_again_and_again_stays_among_equals() {
     let (memory, _) = limited(10, usize::MAX);
@@ -127,6 +173,44 @@ async fn who_is_seen_again_and_again_stays_among_equals() {
         add(&memory, n, Worth::Known).await;
     }
     assert!(holds(&memory, 3).await);
+}
+
+/// Not the time that it takes to look at all of them.
+#[tokio::test]
+async fn an_eviction_takes_little_time_though_everybody_was_seen() {
+    let (memory, evictions) = limited(1_000, usize::MAX);
+    for n in 0..1_000 {
+        add(&memory, n, Worth::Known).await;
+        memory.get(&key(n)).await.unwrap();
+    }
+    add(&memory, 1_000, Worth::Known).await;
+    assert_eq!(evictions.get(), 1);
+    assert!(!holds(&memory, 64).await, "64 had another chance, and the next one has gone");
+}
+
+#[tokio::test]
+async fn who_logs_in_counts_as_logged_in_and_who_logs_out_no_more() {
+    let (memory, _) = limited(6, usize::MAX);
+    for n in 0..2 {
+        add(&memory, n, Worth::Anonymous).await;
+        add(&memory, n + 2, Worth::Known).await;
+    }
+    let turns = async |n, worth| {
+        let swap = memory.replace(&key(n), revision(n + 1), stored(100, n), worth).await;
+        assert_eq!(swap, Ok(Swap::Done));
+    };
+    turns(0, Worth::Known).await;
+    turns(1, Worth::Known).await;
+    for n in 10..30 {
+        add(&memory, n, Worth::Anonymous).await;
+    }
+    assert_eq!(all(&memory, 0..30).await, [0, 1, 2, 3, 28, 29]);
+    turns(3, Worth::Ended).await;
+    for n in 30..33 {
+        add(&memory, n, Worth::Known).await;
+    }
+    let left = all(&memory, 0..33).await;
+    assert_eq!(left, [0, 1, 2, 30, 31, 32], "a memory of a session is worth less than a session");
 }
 
 #[tokio::test]
@@ -213,10 +297,23 @@ async fn a_million_sessions_that_come_and_go_leave_no_queue_behind() {
             assert_eq!(memory.remove(&key(n - 10), revision(n - 9)).await, Ok(Swap::Done));
         }
         if n % 1024 == 0 {
-            assert!(memory.usage().queued <= 2 * 10 + 1024 + 1, "{:?}", memory.usage());
+            assert!(memory.usage().queued <= 2 * 10, "{:?}", memory.usage());
         }
     }
     assert_eq!((memory.usage().sessions, evictions.get()), (10, 0));
+}
+
+/// The oldest ones stay, so that no stale place is ever at the front.
+#[tokio::test]
+async fn sessions_that_come_and_go_behind_one_that_stays_leave_no_queue_behind() {
+    let (memory, _) = limited(1_000, usize::MAX);
+    add(&memory, 0, Worth::Anonymous).await;
+    add(&memory, 1, Worth::Known).await;
+    for n in 2..50_000 {
+        add(&memory, n, if n % 2 == 0 { Worth::Anonymous } else { Worth::Known }).await;
+        assert_eq!(memory.remove(&key(n), revision(n + 1)).await, Ok(Swap::Done));
+        assert!(memory.usage().queued <= 2 * 3 + 1024 + 1);
+    }
 }
 
 /// Sessions that change hands between worths, as those of people who log in and out all day.

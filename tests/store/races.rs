@@ -295,6 +295,31 @@ pub(crate) async fn a_double_clicked_login_gives_both_a_session(rig: Rig) {
     }
 }
 
+/// The backend took longer than the grace to check a password.
+pub(crate) async fn a_slow_login_keeps_what_it_read_when_the_grace_is_over(rig: Rig) {
+    let token = rig.begin(json!({"cart": [1, 2]})).await;
+    let slow = rig.load(&token).await;
+    rig.request(&token, [set(json!({"user_id": 7}))]).await;
+    rig.wait(secs(11));
+    let outcome = rig.commit(slow, ask([set(json!({"user_id": 7}))])).await.unwrap();
+    assert_eq!(outcome.row, Row::EndedCycleKey);
+    let data = rig.data(&outcome.minted.unwrap()).await;
+    assert_eq!(data, Some(json!({"cart": [1, 2], "user_id": 7})));
+}
+
+/// Some backends set the user at each request. Against nothing that would look like a login, and begin a session
+/// that has lost all the rest.
+pub(crate) async fn an_entry_that_was_read_and_is_set_again_is_no_login(rig: Rig) {
+    for wait in [0, 11] {
+        let token = rig.begin(json!({"user_id": 7, "cart": [1, 2]})).await;
+        let slow = rig.load(&token).await;
+        let fresh = rig.request(&token, [Directive::CycleKey]).await.minted.unwrap();
+        rig.wait(secs(wait));
+        assert_gone(&rig.commit(slow, ask([set(json!({"user_id": 7}))])).await.unwrap());
+        assert_eq!(rig.data(&fresh).await, Some(json!({"user_id": 7, "cart": [1, 2]})));
+    }
+}
+
 /// Cycles a session so many times; its tokens, the first to the last.
 async fn chain(rig: &Rig, data: Value, cycles: usize) -> Vec<Token> {
     let mut tokens = vec![rig.begin(data).await];
@@ -331,6 +356,71 @@ pub(crate) async fn a_flush_under_an_old_token_ends_the_chain(rig: Rig) {
     let outcome = rig.commit(slow, ask([Directive::Flush])).await.unwrap();
     assert_eq!((outcome.row, outcome.cookie), (Row::EndedFlush, Cookie::Leave));
     assert_eq!(rig.data(&fresh).await, None);
+}
+
+pub(crate) async fn a_logout_at_the_end_of_a_chain_holds_for_who_read_its_beginning(rig: Rig) {
+    for directives in [
+        vec![set(json!({"user_id": 1}))],
+        vec![Directive::CycleKey],
+        vec![Directive::CycleKey, set(json!({"user_id": 1}))],
+        vec![increment("a")],
+    ] {
+        let token = rig.begin(json!({"user_id": 1, "a": 1})).await;
+        let slow = rig.load(&token).await;
+        let fresh = rig.request(&token, [Directive::CycleKey]).await.minted.unwrap();
+        rig.request(&fresh, [Directive::Flush]).await;
+        assert_gone(&rig.commit(slow, ask(directives)).await.unwrap());
+    }
+}
+
+pub(crate) async fn a_cycle_key_from_what_an_old_token_read_never_outlives_a_logout(rig: Rig) {
+    let cycle = || [Directive::CycleKey, set(json!({"user_id": 1}))];
+    let token = rig.begin(json!({"user_id": 1, "a": 1})).await;
+    let fresh = rig.request(&token, [Directive::CycleKey]).await.minted.unwrap();
+    let slow = rig.load(&token).await;
+    assert!(slow.reads().is_some());
+    let own = rig.commit(slow.clone(), ask(cycle())).await.unwrap();
+    assert_eq!(own.row, Row::EndedCycleKey, "while the successor lives it makes a session of its own");
+    rig.request(&fresh, [Directive::Flush]).await;
+    assert_gone(&rig.commit(slow, ask(cycle())).await.unwrap());
+    let empty = rig.load(&token).await;
+    assert!(empty.reads().is_none());
+    let login = rig.commit(empty, ask([set(json!({"user_id": 1}))])).await.unwrap();
+    assert_eq!(
+        rig.data(&login.minted.unwrap()).await,
+        Some(json!({"user_id": 1})),
+        "who read nothing logs in"
+    );
+}
+
+pub(crate) async fn a_flush_among_cycle_keys_under_an_old_token_is_final(rig: Rig) {
+    for _ in 0..10 {
+        let token = rig.begin(json!({"user_id": 1})).await;
+        let fresh = rig.request(&token, [Directive::CycleKey]).await.minted.unwrap();
+        let slow = rig.load(&token).await;
+        let flushed = Arc::new(AtomicBool::new(false));
+        at_once(&rig, 8, |rig, n| {
+            let (slow, flushed) = (slow.clone(), Arc::clone(&flushed));
+            async move {
+                if n == 3 {
+                    assert_eq!(rig.request(&fresh, [Directive::Flush]).await.row, Row::Flush);
+                    flushed.store(true, SeqCst);
+                    return;
+                }
+                for _ in 0..4 {
+                    let before = flushed.load(SeqCst);
+                    let outcome = rig.commit(slow.clone(), ask([Directive::CycleKey])).await.unwrap();
+                    if before {
+                        assert_gone(&outcome);
+                    }
+                    if let Some(own) = outcome.minted {
+                        assert_eq!(rig.data(&own).await, Some(json!({"user_id": 1})));
+                    }
+                }
+            }
+        })
+        .await;
+    }
 }
 
 /// Browsers that share a jar write and cycle. The chain of successors grows; at its end there is always one session,

@@ -104,7 +104,12 @@ macro_rules! store_suite {
             races::an_old_token_reads_nothing_if_its_successor_was_flushed
             races::a_change_under_an_old_token_is_dropped
             races::a_double_clicked_login_gives_both_a_session
+            races::a_slow_login_keeps_what_it_read_when_the_grace_is_over
+            races::an_entry_that_was_read_and_is_set_again_is_no_login
             races::a_flush_under_an_old_token_ends_the_chain
+            races::a_logout_at_the_end_of_a_chain_holds_for_who_read_its_beginning
+            races::a_cycle_key_from_what_an_old_token_read_never_outlives_a_logout
+            races::a_flush_among_cycle_keys_under_an_old_token_is_final
             races::cycle_keys_and_writers_leave_exactly_one_live_token
         );
     };

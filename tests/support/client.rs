@@ -69,8 +69,8 @@ pub fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Reads the head of a message: its first line and headers; `None` where the connection ends before it begins.
-pub fn read_head(stream: &mut impl Read) -> Option<(String, Vec<(String, String)>)> {
+/// Reads the head of a message as it is, up to its empty line; `None` where the connection ends before it begins.
+pub fn read_raw_head(stream: &mut impl Read) -> Option<Vec<u8>> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -80,6 +80,12 @@ pub fn read_head(stream: &mut impl Read) -> Option<(String, Vec<(String, String)
             other => panic!("the head broke off ({other:?}) after {:?}", String::from_utf8_lossy(&head)),
         }
     }
+    Some(head)
+}
+
+/// Reads the head of a message: its first line and headers; `None` where the connection ends before it begins.
+pub fn read_head(stream: &mut impl Read) -> Option<(String, Vec<(String, String)>)> {
+    let head = read_raw_head(stream)?;
     let text = String::from_utf8_lossy(&head).into_owned();
     let mut lines = text.trim_end_matches("\r\n").split("\r\n");
     let first = lines.next().unwrap_or_default().to_owned();

@@ -4,12 +4,16 @@
 
 pub mod backend;
 pub mod canary;
+pub mod child;
 pub mod client;
 pub mod gate;
+pub mod line;
 pub mod process;
 pub mod sidecar;
 
 pub use backend::{Answer, Backend, Seen};
+pub use child::Child;
 pub use client::{Browser, Reply, send};
+pub use line::{End, Line, Stage};
 pub use process::Program;
 pub use sidecar::Sidecar;

@@ -7,8 +7,9 @@ use std::time::Duration;
 use coatroom::app::{self, App};
 use coatroom::config::Config;
 use coatroom::telemetry::metrics::Metrics;
-use coatroom::time::{Clock, Stopwatch, Timestamp};
+use coatroom::time::{Clock, Timestamp};
 
+use super::child::until;
 use super::client::{self, Browser};
 
 /// A sidecar that stops, and finishes what is in flight, when it is dropped.
@@ -78,6 +79,14 @@ impl Sidecar {
         )
     }
 
+    /// Asks the telemetry listener, even while the sidecar is being stopped by another thread.
+    pub fn probe(&self) -> impl Fn(&str) -> client::Reply + use<> {
+        let address = self.app().telemetry();
+        move |path| {
+            client::send(address, format!("GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n"))
+        }
+    }
+
     /// The value of a metric as `/metrics` has it, 0 where it isn't there: `name{label="value"}`.
     pub fn metric(&self, series: &str) -> u64 {
         let text = self.telemetry("/metrics").text();
@@ -87,11 +96,7 @@ impl Sidecar {
 
     /// Waits until a metric has a value.
     pub fn until(&self, series: &str, value: u64) {
-        let begun = Stopwatch::start();
-        while self.metric(series) != value {
-            assert!(begun.elapsed() < client::PATIENCE, "{series} never became {value}");
-            std::thread::yield_now();
-        }
+        until(|| (self.metric(series) == value).then_some(()));
     }
 
     /// How often the store was asked to load a session.

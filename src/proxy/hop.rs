@@ -1,0 +1,96 @@
+//! From one connection to the next: what belongs to the client's and what to the backend's.
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, MAX_FORWARDS,
+    TRANSFER_ENCODING, UPGRADE,
+};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+
+use super::body::Body;
+use super::{Caller, Proxy, reply, upgrade};
+use crate::wire::forwarded::{self, Hop};
+
+/// Is this an `OPTIONS` that must not go further than to us? Else it may go one hop less (RFC 9110 §7.6.2).
+pub(super) fn is_last<B>(request: &mut Request<B>) -> bool {
+    if *request.method() != Method::OPTIONS {
+        return false;
+    }
+    let Some(hops) =
+        request.headers().get(MAX_FORWARDS).and_then(|hops| hops.to_str().ok()?.parse::<u32>().ok())
+    else {
+        return false;
+    };
+    if hops > 0 {
+        request.headers_mut().insert(MAX_FORWARDS, HeaderValue::from(hops - 1));
+    }
+    hops == 0
+}
+
+impl Proxy {
+    /// Makes the request one to the backend: no more than its own target, and who sent it.
+    pub(super) fn readdress(&self, request: &mut Request<Incoming>, caller: &Caller, tls: bool) -> Hop {
+        if let Some(authority) = request.uri().authority() {
+            // The authority of an absolute target counts, not Host (RFC 9112 §3.2.2).
+            let host = HeaderValue::try_from(authority.as_str());
+            let target = request.uri().path_and_query().cloned();
+            if let Ok(host) = host {
+                request.headers_mut().insert(HOST, host);
+            }
+            *request.uri_mut() = target.map_or_else(Uri::default, Uri::from);
+        }
+        let received = std::mem::replace(request.version_mut(), Version::HTTP_11);
+        let chunked = request.body().size_hint().exact().is_none();
+        let headers = request.headers_mut();
+        let mut hop = forwarded::take_hop(headers);
+        if received < Version::HTTP_11 {
+            hop.upgrade = None;
+        }
+        if !headers.contains_key(HOST) {
+            headers.insert(HOST, self.backend.host());
+        }
+        headers.remove(EXPECT);
+        forwarded::announce(headers, |name| self.passes(name));
+        self.rules.origin.tell(headers, &caller.peer, tls, received);
+        headers.insert(reply::X_REQUEST_ID, caller.id.clone());
+        forwarded::put_hop(headers, &hop);
+        if chunked {
+            // Left to itself hyper drops the body of a GET whose length is not known.
+            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        hop
+    }
+
+    fn passes(&self, trailer: &HeaderName) -> bool {
+        let mut alone: HeaderMap = [(trailer.clone(), HeaderValue::from_static(""))].into_iter().collect();
+        self.customs.guard.strip_trailers(&mut alone) == 0
+    }
+
+    /// Removes what belongs to the backend's connection.
+    pub(super) fn part(&self, response: &mut Response<Body>) {
+        let status = response.status();
+        let headers = response.headers_mut();
+        let hop = forwarded::take_hop(headers);
+        forwarded::announce(headers, |name| self.passes(name));
+        match status {
+            StatusCode::NO_CONTENT => drop(headers.remove(CONTENT_LENGTH)),
+            // The client's connection can be changed just so.
+            StatusCode::UPGRADE_REQUIRED => forwarded::put_hop(headers, &hop),
+            _ => {}
+        }
+    }
+
+    /// Joins client and backend after the backend's 101.
+    pub(super) fn join(&self, client: OnUpgrade, response: &mut Response<Body>) {
+        let backend = hyper::upgrade::on(&mut *response);
+        let protocol = response.headers().get(UPGRADE).cloned();
+        self.part(response);
+        if let Some(protocol) = protocol {
+            response.headers_mut().insert(UPGRADE, protocol);
+        }
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        upgrade::tunnel(client, backend, &self.metrics, self.drain.guard(), self.drain.cut());
+    }
+}

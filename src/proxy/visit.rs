@@ -1,0 +1,247 @@
+//! One client's connection: its requests, their accounts, its end.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{HeaderValue, Method, Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1::{Builder, UpgradeableConnection};
+use hyper::service::Service;
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tracing::{debug, info, warn};
+
+use super::body::Body;
+use super::error::{Error, Kind};
+use super::finish::{Begun, Finish};
+use super::timer::Alarm;
+use super::{Caller, Proxy, Waited, reply};
+use crate::drain::{Guard, Signal};
+use crate::telemetry::metrics::{Metrics, Raised};
+use crate::time::{Clock, Stopwatch};
+use crate::wire::forwarded::Peer;
+
+/// What a connection that has brought no request yet may take to bring one when all are asked to close.
+const LAST_CALL: Duration = Duration::from_millis(300);
+
+/// A client's connection, which finishes its request and closes when told to.
+pub struct Served {
+    connection: UpgradeableConnection<TokioIo<TcpStream>, Visitor>,
+    closing: Closing,
+    /// Has it brought a request yet?
+    called: Arc<AtomicBool>,
+    _raised: Raised,
+}
+
+/// How far a connection is on its way to its end.
+enum Closing {
+    /// Nobody has asked it to close.
+    Open(Signal),
+    /// Its first request may still be under way.
+    LastCall(Pin<Box<tokio::time::Sleep>>),
+    /// It takes no further request.
+    Asked,
+}
+
+impl Served {
+    /// Serves `visitor` over `stream` until `signal` comes.
+    pub fn new(http: &Builder, stream: TcpStream, visitor: Visitor, signal: Signal) -> Self {
+        let (called, raised) = (visitor.called.clone(), visitor.metrics.connection());
+        let connection = http.serve_connection(TokioIo::new(stream), visitor).with_upgrades();
+        Self { connection, closing: Closing::Open(signal), called, _raised: raised }
+    }
+
+    /// Serves it to its end.
+    pub async fn serve(mut self) {
+        if let Err(error) = (&mut self).await {
+            debug!("a connection with a client broke: {error}");
+            if error.is_timeout() {
+                self.apologise().await;
+            }
+        }
+    }
+
+    /// Is the connection to be closed now?
+    ///
+    /// Whoever has come a moment ago and has not been heard yet is given [`LAST_CALL`]: a client tries again when a
+    /// connection closes that it had used before, but not when its first request gets no answer.
+    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        if let Closing::Open(signal) = &mut self.closing
+            && signal.poll(cx).is_ready()
+        {
+            self.closing = Closing::LastCall(Box::pin(tokio::time::sleep(LAST_CALL)));
+        }
+        match &mut self.closing {
+            Closing::LastCall(over) => self.called.load(Relaxed) || over.as_mut().poll(cx).is_ready(),
+            Closing::Open(_) | Closing::Asked => false,
+        }
+    }
+
+    /// Tells a client why the head that it has begun is not waited for any longer.
+    async fn apologise(self) {
+        let Some(parts) = self.connection.into_parts().filter(|parts| !parts.read_buf.is_empty()) else {
+            return;
+        };
+        let mut stream = parts.io.into_inner();
+        let text = reply::text(&Error::new(Kind::Timeout), &parts.service.ids.next());
+        // Whoever has not read a first answer gets no time for it.
+        if stream.try_write(text.as_bytes()).is_ok() {
+            drop(stream.shutdown().await);
+        }
+    }
+}
+
+impl Future for Served {
+    type Output = hyper::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        // What has arrived is heard before the door is closed.
+        let polled = Pin::new(&mut self.connection).poll(cx);
+        if polled.is_ready() || !self.is_over(cx) {
+            return polled;
+        }
+        self.closing = Closing::Asked;
+        Pin::new(&mut self.connection).graceful_shutdown();
+        Pin::new(&mut self.connection).poll(cx)
+    }
+}
+
+/// Request IDs: the worker's random beginning and a number.
+pub struct Ids {
+    start: u64,
+    next: AtomicU64,
+}
+
+impl Default for Ids {
+    /// Draws a beginning.
+    fn default() -> Self {
+        let mut bits = [0; 8];
+        // IDs only have to differ; the time will do where there is no randomness.
+        let start = match aws_lc_rs::rand::fill(&mut bits) {
+            Ok(()) => u64::from_ne_bytes(bits),
+            Err(_) => Clock::system().now().as_millis().unsigned_abs(),
+        };
+        Self { start, next: AtomicU64::new(0) }
+    }
+}
+
+impl Ids {
+    fn next(&self) -> HeaderValue {
+        let id = format!("{:016x}{:08x}", self.start, self.next.fetch_add(1, Relaxed));
+        HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("-"))
+    }
+}
+
+/// A client, as the service that hyper calls.
+pub struct Visitor {
+    /// Carries its requests.
+    pub proxy: Arc<Proxy>,
+    /// Rings when the backend takes too long; one request is in flight at a time.
+    pub alarm: Alarm,
+    /// Counts its requests.
+    pub metrics: Arc<Metrics>,
+    /// One event a request.
+    pub access: bool,
+    /// Names its requests.
+    pub ids: Arc<Ids>,
+    /// Keeps the drain from ending.
+    pub guard: Guard,
+    /// Who it is.
+    pub peer: Arc<Peer>,
+    /// Set by its first request.
+    pub called: Arc<AtomicBool>,
+}
+
+impl Service<Request<Incoming>> for Visitor {
+    type Response = Response<Body>;
+    type Error = std::convert::Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Self::Error>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        self.called.store(true, Relaxed);
+        let begun = Begun::default();
+        let id = self.id(&request);
+        let exchange = Exchange {
+            proxy: self.proxy.clone(),
+            caller: Caller { peer: self.peer.clone(), id, alarm: self.alarm.clone() },
+            metrics: self.metrics.clone(),
+            access: self.access,
+        };
+        Box::pin(Finish::new(exchange.run(request, begun.clone()), begun, self.guard.clone()))
+    }
+}
+
+impl Visitor {
+    /// The request's ID: a trusted peer's where it sent one that can be an ID, else ours.
+    fn id(&self, request: &Request<Incoming>) -> HeaderValue {
+        let theirs = request
+            .headers()
+            .get(reply::X_REQUEST_ID)
+            .filter(|_| self.proxy.rules.origin.trusts(self.peer.address.ip()));
+        let fits = |id: &&HeaderValue| {
+            (1..=128).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
+        };
+        theirs.filter(fits).cloned().unwrap_or_else(|| self.ids.next())
+    }
+}
+
+/// One request on its way, with its accounts.
+struct Exchange {
+    proxy: Arc<Proxy>,
+    caller: Caller,
+    metrics: Arc<Metrics>,
+    access: bool,
+}
+
+impl Exchange {
+    async fn run(
+        self,
+        request: Request<Incoming>,
+        begun: Begun,
+    ) -> Result<Response<Body>, std::convert::Infallible> {
+        let (watch, waited, in_flight) = (Stopwatch::start(), Waited::default(), self.metrics.in_flight());
+        let (method, version) = (request.method().clone(), request.version());
+        let path = self.access.then(|| request.uri().path().to_owned());
+        let result = self.proxy.exchange(request, &self.caller, &begun, &waited).await;
+        let mut response = result.unwrap_or_else(|error| {
+            let id = self.caller.id.to_str().unwrap_or_default();
+            let (status, slug, _) = error.problem();
+            if error.side == super::error::Side::Client {
+                debug!(id, status = status.as_u16(), problem = slug, "{error}");
+            } else {
+                warn!(id, status = status.as_u16(), problem = slug, "{error}");
+            }
+            reply::problem(&error, &self.caller.id, self.proxy.rules.vary)
+        });
+        // A client of HTTP/1.0 is answered in kind, and its connection ends: behind other proxies its keep-alive is
+        // not to be relied upon (RFC 9112 §9.3).
+        *response.version_mut() = version;
+        let took = watch.elapsed();
+        self.metrics.answered(&method, response.status(), took, waited.get());
+        if let Some(path) = path {
+            self.log(&method, &path, &response, took, &waited);
+        }
+        drop(in_flight);
+        Ok(response)
+    }
+
+    fn log(&self, method: &Method, path: &str, response: &Response<Body>, took: Duration, waited: &Waited) {
+        let micros = |length: Duration| u64::try_from(length.as_micros()).unwrap_or(u64::MAX);
+        info!(
+            target: "coatroom::access",
+            id = self.caller.id.to_str().unwrap_or_default(),
+            peer = %self.caller.peer.address.ip(),
+            %method,
+            path,
+            status = response.status().as_u16(),
+            micros = micros(took),
+            backend_micros = micros(waited.get()),
+            "answered"
+        );
+    }
+}

@@ -1,0 +1,208 @@
+//! The writes of a store, each of which finds out what became of it.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use aws_lc_rs::rand;
+use tokio::time::{Instant, timeout_at};
+
+use super::codec::native;
+use super::engine::{Engine, Stored, Swap, Worth};
+use super::keyed::Keyed;
+use super::{Error, Kind};
+use crate::session::record::{Entry, How, Tombstone};
+use crate::session::{History, Key, Live, Record, Revision, Token};
+use crate::time::Timestamp;
+
+/// How often a write is sent whose answers are lost.
+const TRIES: u32 = 3;
+
+/// How far a piece of work has come, for the case that it is cut off.
+#[derive(Default)]
+pub(super) struct Progress {
+    /// A write was sent.
+    sent: AtomicBool,
+}
+
+impl Progress {
+    /// Runs `work` until `deadline`; once that has passed, not at all.
+    pub(super) async fn until<T>(
+        &self,
+        deadline: Instant,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let late = || {
+            let kind = if self.sent.load(Relaxed) { Kind::OutcomeUnknown } else { Kind::Timeout };
+            Error::new(kind, "the store did not answer within store.commit_timeout")
+        };
+        if deadline <= Instant::now() {
+            return Err(late());
+        }
+        timeout_at(deadline, work).await.map_err(|_| late())?
+    }
+}
+
+impl<E: Engine> Keyed<E> {
+    /// Replaces what was seen by what it has become, and notes its revision in the history.
+    pub(super) async fn save(
+        &self,
+        seen: &Live,
+        next: &mut Live,
+        progress: &Progress,
+    ) -> Result<Swap, Error> {
+        next.history = older(seen);
+        let new = shelve(&Entry::Live(next.record.clone()), next);
+        progress.sent.store(true, Relaxed);
+        self.swap(seen.key, seen.revision, new, self.worth(&next.record)).await
+    }
+
+    /// Moves the end of a session.
+    pub(super) async fn touch(
+        &self,
+        live: &Live,
+        until: Timestamp,
+        progress: &Progress,
+    ) -> Result<Swap, Error> {
+        progress.sent.store(true, Relaxed);
+        Ok(insist(|| self.engine.touch(&live.key, live.revision, until)).await?.0)
+    }
+
+    /// Replaces a session by the memory of it.
+    pub(super) async fn end(
+        &self,
+        live: &Live,
+        how: How,
+        now: Timestamp,
+        progress: &Progress,
+    ) -> Result<Swap, Error> {
+        progress.sent.store(true, Relaxed);
+        if self.rules.ended_memory.is_zero() {
+            return match insist(|| self.engine.remove(&live.key, live.revision)).await? {
+                // Gone, perhaps by the first try: a flush wanted no more, but did this cycle end it or a flush?
+                (Swap::Gone, true) if how == How::Flushed => Ok(Swap::Done),
+                (Swap::Gone, true) => Err(unknown(None, "the record is gone, nobody knows by whom")),
+                (swap, _) => Ok(swap),
+            };
+        }
+        let mut next = live.clone();
+        (next.revision, next.history, next.until) =
+            (new_revision()?, older(live), now.plus(self.rules.ended_memory));
+        let new = shelve(&Entry::Ended(Tombstone { at: now, how }), &next);
+        self.swap(live.key, live.revision, new, Worth::Ended).await
+    }
+
+    /// Files a record under a token that nobody has.
+    pub(super) async fn create(
+        &self,
+        record: &Record,
+        until: Timestamp,
+        progress: &Progress,
+    ) -> Result<(Token, Key, Revision), Error> {
+        progress.sent.store(true, Relaxed);
+        loop {
+            let token = Token::from_bits(&random()?);
+            let key = Key::of(&self.rules.realm, &token);
+            let value = native::encode(&Entry::Live(record.clone()), &[None; 3]);
+            let new = Stored { value, revision: new_revision()?, until };
+            let (mine, worth) = (new.revision, self.worth(record));
+            let added = match self.engine.add(&key, new.clone(), worth).await {
+                Ok(added) => added,
+                Err(error) if nothing_happened(&error) => return Err(error),
+                // It may have been added all the same; then the key is taken, by us.
+                Err(_) => {
+                    self.engine.add(&key, new, worth).await?
+                        || self.engine.get(&key).await?.is_some_and(|there| there.revision == mine)
+                }
+            };
+            if added {
+                return Ok((token, key, mine));
+            }
+        }
+    }
+
+    /// Replaces, and where the outcome is unknown finds out.
+    async fn swap(&self, key: Key, seen: Revision, new: Stored, worth: Worth) -> Result<Swap, Error> {
+        let mine = new.revision;
+        let mut doubt: Option<Error> = None;
+        for _ in 0..TRIES {
+            // If it is not the first time: the first one may still arrive, but only one of them can find what was seen.
+            doubt = match (self.engine.replace(&key, seen, new.clone(), worth).await, doubt) {
+                (Ok(Swap::Done), _) => return Ok(Swap::Done),
+                (Ok(other), None) => return Ok(other),
+                (Ok(_), doubt) => doubt,
+                (Err(error), None) if nothing_happened(&error) => return Err(error),
+                (Err(error), _) => Some(error),
+            };
+            let unknown = |what| Err(unknown(doubt.as_ref(), what));
+            let Ok(there) = self.engine.get(&key).await else { return unknown("reading back failed too") };
+            let Some(there) = there else { return unknown("the record is gone") };
+            let Ok((_, history)) = native::decode(&there.value) else {
+                return unknown("the record is corrupt");
+            };
+            if there.revision == mine || history.contains(&Some(mine)) {
+                return Ok(Swap::Done);
+            }
+            if there.revision != seen {
+                // Somebody else replaced what we saw, so ours came too late; unless that is too long ago to tell.
+                let late = history.contains(&Some(seen));
+                return if late { Ok(Swap::Changed) } else { unknown("too much was written since") };
+            }
+        }
+        Err(unknown(doubt.as_ref(), "no other try fared better"))
+    }
+
+    fn worth(&self, record: &Record) -> Worth {
+        let known = || self.rules.cycle_on.iter().any(|name| record.data.non_null(name).is_some());
+        if record.subject.is_some() || known() { Worth::Known } else { Worth::Anonymous }
+    }
+}
+
+fn shelve(entry: &Entry, state: &Live) -> Stored {
+    Stored { value: native::encode(entry, &state.history), revision: state.revision, until: state.until }
+}
+
+fn unknown(doubt: Option<&Error>, what: &str) -> Error {
+    let first = doubt.map_or_else(String::new, |first| format!("{first}; "));
+    Error::new(Kind::OutcomeUnknown, first + what)
+}
+
+/// Does an error say that its write did not happen?
+const fn nothing_happened(error: &Error) -> bool {
+    matches!(error.kind, Kind::Unreachable | Kind::Refused)
+}
+
+/// Sends a write that may be sent twice, and says whether the answer to the first try was lost.
+async fn insist<T, F>(send: impl Fn() -> F) -> Result<(T, bool), Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    match send().await {
+        Ok(done) => Ok((done, false)),
+        Err(error) if nothing_happened(&error) => Err(error),
+        Err(error) => match send().await {
+            Ok(done) => Ok((done, true)),
+            Err(again) => Err(unknown(Some(&error), &again.detail)),
+        },
+    }
+}
+
+/// The history of what replaces a session.
+fn older(live: &Live) -> History {
+    let [first, second, _] = live.history;
+    [Some(live.revision), first, second]
+}
+
+fn random<const N: usize>() -> Result<[u8; N], Error> {
+    let mut bits = [0; N];
+    rand::fill(&mut bits).map_err(|_| Error::new(Kind::Unreachable, "the system gives no random numbers"))?;
+    Ok(bits)
+}
+
+/// A revision that no write has had.
+pub(super) fn new_revision() -> Result<Revision, Error> {
+    loop {
+        if let Some(revision) = Revision::from_bits(u64::from_ne_bytes(random()?)) {
+            return Ok(revision);
+        }
+    }
+}

@@ -1,0 +1,442 @@
+//! The session cookie: taken out of requests, written into responses (RFC 6265bis).
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+use http::header::{COOKIE, Entry, HeaderMap, HeaderValue, SET_COOKIE};
+
+use super::cookie::{Config, SameSite, Secure, keys};
+use crate::session::expiry::LONGEST_COOKIE;
+use crate::session::{Lifetime, Scope, Shown, Token};
+use crate::time::Timestamp;
+
+/// More cookies of our name than this are somebody tossing cookies.
+const CROWD: usize = 8;
+/// What the tag is computed over, before the token: a tag for this purpose is good for no other.
+const PURPOSE: &[u8] = b"coatroom token\0";
+
+/// A name, domain and path that cookies are, or were, issued under.
+#[derive(Clone, Debug)]
+struct Issue {
+    name: String,
+    scope: Scope,
+    /// `; Domain=…; Path=…`
+    place: String,
+}
+
+impl Issue {
+    fn new(name: &str, domain: &str, path: &str) -> Self {
+        let domain = domain.strip_prefix('.').unwrap_or(domain);
+        let mut place = String::new();
+        if !domain.is_empty() {
+            place = format!("; Domain={domain}");
+        }
+        if !path.is_empty() {
+            place.push_str("; Path=");
+            place.push_str(path);
+        }
+        Self { name: name.to_owned(), scope: Scope::of(name, domain, path), place }
+    }
+}
+
+/// Takes tokens out of cookies and puts them in.
+#[derive(Debug)]
+pub struct Jar {
+    current: Issue,
+    previous: Vec<Issue>,
+    keys: Vec<hmac::Key>,
+    secure: Secure,
+    /// `; HttpOnly; SameSite=…; Partitioned`
+    suffix: String,
+    forward: bool,
+}
+
+impl Jar {
+    /// Makes a jar of the settings.
+    ///
+    /// # Errors
+    /// Says what is wrong with the signing keys.
+    pub fn new(config: &Config) -> Result<Self, String> {
+        let mut suffix = String::new();
+        if config.http_only {
+            suffix.push_str("; HttpOnly");
+        }
+        suffix.push_str(match config.same_site {
+            SameSite::Lax => "; SameSite=Lax",
+            SameSite::Strict => "; SameSite=Strict",
+            SameSite::None => "; SameSite=None",
+            SameSite::Absent => "",
+        });
+        if config.partitioned {
+            suffix.push_str("; Partitioned");
+        }
+        let keys = keys(config)?.iter().map(|key| hmac::Key::new(hmac::HMAC_SHA256, key)).collect();
+        Ok(Self {
+            current: Issue::new(&config.name, &config.domain, &config.path),
+            previous: config
+                .previous
+                .iter()
+                .map(|old| Issue::new(&old.name, &old.domain, &old.path))
+                .collect(),
+            keys,
+            secure: config.secure,
+            suffix,
+            forward: config.forward,
+        })
+    }
+
+    /// The scope that cookies are issued under now.
+    pub const fn scope(&self) -> Scope {
+        self.current.scope
+    }
+
+    /// The scopes that count where none of today's does.
+    pub fn previous(&self) -> Vec<Scope> {
+        self.previous.iter().map(|issue| issue.scope).collect()
+    }
+
+    /// Finds the tokens that a request shows, and hides them from the backend.
+    ///
+    /// Our pair and one adjacent `; ` go; the rest passes byte for byte; a line without a pair is dropped.
+    pub fn take(&self, headers: &mut HeaderMap) -> Shown {
+        let mut shown = Shown::default();
+        let Entry::Occupied(lines) = headers.entry(COOKIE) else { return shown };
+        let mut kept: Vec<HeaderValue> = Vec::new();
+        let mut changed = false;
+        for line in lines.iter() {
+            match self.scan(line.as_bytes(), &mut shown) {
+                None => kept.push(line.clone()),
+                Some(rest) => {
+                    changed = true;
+                    kept.extend(
+                        (!trim(&rest).is_empty()).then(|| HeaderValue::from_bytes(&rest).ok()).flatten(),
+                    );
+                }
+            }
+        }
+        if changed && !self.forward {
+            replace(lines, kept);
+        }
+        shown.crowd = shown.len() > CROWD;
+        shown
+    }
+
+    /// Notes our pairs of one line; `Some` is the line without them, `None` a line that has none.
+    fn scan(&self, line: &[u8], shown: &mut Shown) -> Option<Vec<u8>> {
+        let ours = |pair: &[u8]| self.value(pair).is_some();
+        if !line.split(|byte| *byte == b';').any(ours) {
+            return None;
+        }
+        let mut rest: Vec<u8> = Vec::with_capacity(line.len());
+        let mut first = true;
+        for pair in line.split(|byte| *byte == b';') {
+            if let Some((issue, value)) = self.value(pair) {
+                self.note(issue, value, shown);
+                continue;
+            }
+            if first {
+                // What stood before it went, and with it the one space behind the semicolon.
+                let after_ours = pair.as_ptr() != line.as_ptr();
+                rest.extend_from_slice(if after_ours {
+                    pair.strip_prefix(b" ").unwrap_or(pair)
+                } else {
+                    pair
+                });
+            } else {
+                rest.push(b';');
+                rest.extend_from_slice(pair);
+            }
+            first = false;
+        }
+        Some(rest)
+    }
+
+    /// The value of a pair that has our name, or a name of before: no trimming but SP and HTAB, with case.
+    fn value<'a>(&self, pair: &'a [u8]) -> Option<(&Issue, &'a [u8])> {
+        let at = memchr::memchr(b'=', pair)?;
+        let (name, value) = (trim(&pair[..at]), trim(&pair[at + 1..]));
+        std::iter::once(&self.current)
+            .chain(&self.previous)
+            .find(|issue| issue.name.as_bytes() == name)
+            .map(|issue| (issue, value))
+    }
+
+    fn note(&self, issue: &Issue, value: &[u8], shown: &mut Shown) {
+        shown.any = true;
+        for old in self.previous.iter().filter(|old| old.name == issue.name && old.name != self.current.name)
+        {
+            if !shown.stale.contains(&old.scope) {
+                shown.stale.push(old.scope);
+            }
+        }
+        match Token::parse(value) {
+            // Enough to call it a crowd; a long line must not cost a signature a cookie.
+            _ if shown.len() > CROWD => {}
+            None => shown.malformed += 1,
+            Some((token, tag)) if self.verifies(&token, tag.as_ref().map(|tag| &tag[..])) => shown.add(token),
+            Some(_) => shown.forged += 1,
+        }
+    }
+
+    fn verifies(&self, token: &Token, tag: Option<&[u8]>) -> bool {
+        let signed = [PURPOSE, token.expose().as_bytes()].concat();
+        let by = |tag: &[u8]| self.keys.iter().any(|key| hmac::verify(key, &signed, tag).is_ok());
+        self.keys.is_empty() || tag.is_some_and(by)
+    }
+
+    fn tag(&self, token: &Token) -> Option<[u8; 32]> {
+        let signed = [PURPOSE, token.expose().as_bytes()].concat();
+        self.keys.first().and_then(|key| hmac::sign(key, &signed).as_ref().try_into().ok())
+    }
+
+    /// Removes every `Set-Cookie` of a backend that a browser would send back as something we read as ours.
+    pub fn guard(&self, headers: &mut HeaderMap) -> usize {
+        let Entry::Occupied(lines) = headers.entry(SET_COOKIE) else { return 0 };
+        let is_kept = |line: &&HeaderValue| !self.is_tossed(line.as_bytes());
+        let kept: Vec<HeaderValue> = lines.iter().filter(is_kept).cloned().collect();
+        let dropped = lines.iter().count() - kept.len();
+        if dropped > 0 {
+            replace(lines, kept);
+        }
+        dropped
+    }
+
+    fn is_tossed(&self, line: &[u8]) -> bool {
+        let pair = line.split(|byte| *byte == b';').next().unwrap_or(line);
+        let (name, value) = match memchr::memchr(b'=', pair) {
+            Some(at) => (trim(&pair[..at]), trim(&pair[at + 1..])),
+            None => (&b""[..], trim(pair)),
+        };
+        // A browser sends a cookie without a name as its bare value.
+        if name.is_empty() { self.value(value).is_some() } else { self.value(pair).is_some() }
+    }
+
+    /// The `Set-Cookie` that gives a token to the browser. `tls`: the client came over TLS.
+    pub fn set(&self, token: &Token, lifetime: Lifetime, tls: bool, now: Timestamp) -> HeaderValue {
+        let tag = self.tag(token);
+        let mut line =
+            format!("{}={}{}", self.current.name, token.with_tag(tag.as_ref()), self.current.place);
+        if let Lifetime::Until(until) = lifetime {
+            let age = Duration::from_secs(until.since(now).as_secs()).min(LONGEST_COOKIE);
+            let written = write!(line, "; Max-Age={}; Expires={}", age.as_secs(), now.plus(age).http_date());
+            written.expect("writing into memory succeeds");
+        }
+        self.finish(line, tls)
+    }
+
+    /// The `Set-Cookie` that makes the browser forget today's cookie.
+    pub fn remove(&self, tls: bool) -> HeaderValue {
+        self.forget(&self.current, tls)
+    }
+
+    /// The `Set-Cookie` lines that make the browser forget cookies of previous scopes.
+    pub fn remove_previous<'a>(
+        &'a self,
+        scopes: &'a [Scope],
+        tls: bool,
+    ) -> impl Iterator<Item = HeaderValue> + 'a {
+        self.previous
+            .iter()
+            .filter(|issue| scopes.contains(&issue.scope))
+            .map(move |issue| self.forget(issue, tls))
+    }
+
+    fn forget(&self, issue: &Issue, tls: bool) -> HeaderValue {
+        let line =
+            format!("{}={}; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT", issue.name, issue.place);
+        self.finish(line, tls)
+    }
+
+    fn finish(&self, mut line: String, tls: bool) -> HeaderValue {
+        if self.secure == Secure::Always || (self.secure == Secure::Auto && tls) {
+            line.push_str("; Secure");
+        }
+        line.push_str(&self.suffix);
+        let mut value = HeaderValue::try_from(line).expect("the settings were checked, and base32 is ASCII");
+        value.set_sensitive(true);
+        value
+    }
+}
+
+/// Puts other lines in place of those that are there.
+fn replace(mut lines: http::header::OccupiedEntry<'_, HeaderValue>, kept: Vec<HeaderValue>) {
+    let mut kept = kept.into_iter();
+    match kept.next() {
+        None => drop(lines.remove()),
+        Some(first) => {
+            lines.insert(first);
+            kept.for_each(|line| lines.append(line));
+        }
+    }
+}
+
+fn trim(bytes: &[u8]) -> &[u8] {
+    let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let from = bytes.iter().position(|byte| !blank(byte)).unwrap_or(bytes.len());
+    let to = bytes.iter().rposition(|byte| !blank(byte)).map_or(from, |at| at + 1);
+    &bytes[from..to]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+    use crate::wire::cookie::Previous;
+    use data_encoding::BASE64;
+    use proptest::prelude::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+    const TOKEN: &str = "abcdefghijklmnopqrstuvwxyz234567";
+
+    fn jar(change: impl FnOnce(&mut Config)) -> Jar {
+        let mut config = Config::default();
+        change(&mut config);
+        Jar::new(&config).unwrap()
+    }
+
+    fn previous(name: &str) -> Vec<Previous> {
+        vec![Previous { name: name.to_owned(), domain: String::new(), path: "/".to_owned() }]
+    }
+
+    fn take(jar: &Jar, lines: &[&[u8]]) -> (Shown, Vec<Vec<u8>>) {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(COOKIE, HeaderValue::from_bytes(line).unwrap());
+        }
+        let shown = jar.take(&mut headers);
+        (shown, headers.get_all(COOKIE).iter().map(|line| line.as_bytes().to_vec()).collect())
+    }
+
+    #[test]
+    fn equal_tokens_count_once_and_malformed_ones_are_only_noted() {
+        let line = format!("sessionid={TOKEN}; sessionid=junk; sessionid={TOKEN}; sessionid=");
+        let (shown, left) = take(&jar(|_| {}), &[line.as_bytes()]);
+        assert_eq!(
+            (shown.len(), shown.malformed, shown.any, shown.crowd, left.len()),
+            (1, 2, true, false, 0)
+        );
+        let (shown, _) = take(&jar(|_| {}), &[b"sessionid=junk"]);
+        assert_eq!((shown.len(), shown.any), (0, true));
+        let (shown, _) = take(&jar(|_| {}), &[b"Sessionid=junk; sessionid"]);
+        assert!(!shown.any);
+    }
+
+    #[test]
+    fn more_than_eight_are_a_crowd() {
+        let line = |n: u8| {
+            let token = |n: u8| Token::from_bits(&[n; 20]).with_tag(None);
+            (0..n).map(|n| format!("sessionid={}", token(n))).collect::<Vec<_>>().join("; ")
+        };
+        assert!(!take(&jar(|_| {}), &[line(8).as_bytes()]).0.crowd);
+        let (shown, _) = take(&jar(|_| {}), &[line(200).as_bytes()]);
+        assert_eq!((shown.crowd, shown.len()), (true, 9));
+    }
+
+    #[test]
+    fn a_previous_name_is_taken_and_its_scope_is_stale() {
+        let jar = jar(|config| config.previous = previous("old"));
+        let (shown, left) = take(&jar, &[format!("old={TOKEN}; a=1").as_bytes()]);
+        assert_eq!((shown.len(), shown.stale, left), (1, jar.previous(), vec![b"a=1".to_vec()]));
+        assert!(take(&jar, &[format!("sessionid={TOKEN}").as_bytes()]).0.stale.is_empty());
+    }
+
+    #[test]
+    fn what_a_browser_would_send_back_as_ours_is_tossed() {
+        let jar = jar(|config| config.previous = previous("old"));
+        for (line, tossed) in [
+            ("sessionid=x; Path=/", true),
+            ("\tsessionid =x", true),
+            ("=sessionid=x", true),
+            (" = sessionid = x; Secure", true),
+            ("old=x", true),
+            ("=old=", true),
+            ("sessionid", false),
+            ("=sessionid", false),
+            ("==sessionid=x", false),
+            ("SESSIONID=x", false),
+            ("a=1; sessionid=x", false), // an attribute that no browser knows
+            ("", false),
+        ] {
+            assert_eq!(jar.is_tossed(line.as_bytes()), tossed, "{line}");
+        }
+    }
+
+    #[test]
+    fn set_and_removal_are_written_to_the_byte() {
+        let token = Token::parse(TOKEN.as_bytes()).unwrap().0;
+        let week = Lifetime::Until(NOW.plus(Duration::from_secs(604_800)));
+        let full = jar(|config| {
+            config.domain = ".shop.test".to_owned();
+            (config.path, config.secure) = ("/a".to_owned(), Secure::Always);
+            (config.same_site, config.partitioned) = (SameSite::None, true);
+        });
+        let place = "; Domain=shop.test; Path=/a";
+        let end = "; Secure; HttpOnly; SameSite=None; Partitioned";
+        let dates = "; Max-Age=604800; Expires=Tue, 21 Nov 2023 22:13:20 GMT";
+        assert_eq!(full.set(&token, week, false, NOW), format!("sessionid={TOKEN}{place}{dates}{end}"));
+        assert_eq!(full.set(&token, Lifetime::Browser, false, NOW), format!("sessionid={TOKEN}{place}{end}"));
+        let gone = "; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT";
+        assert_eq!(full.remove(false), format!("sessionid={place}{gone}{end}"));
+        let bare = jar(|config| {
+            (config.path, config.http_only, config.same_site) = (String::new(), false, SameSite::Absent);
+        });
+        assert_eq!(bare.set(&token, Lifetime::Browser, true, NOW), format!("sessionid={TOKEN}"));
+        let ages = bare.set(&token, Lifetime::Until(Timestamp::MAX), true, NOW);
+        assert!(ages.to_str().unwrap().contains("; Max-Age=34560000; "), "400 days at most: {ages:?}");
+        assert!(ages.is_sensitive());
+    }
+
+    /// The line without our pairs: taken out one by one, each with the semicolon before it, or where it comes first
+    /// with the `; ` behind it.
+    fn model(line: &[u8]) -> Vec<u8> {
+        let mut pairs: Vec<&[u8]> = line.split(|byte| *byte == b';').collect();
+        let is_ours = |pair: &&[u8]| {
+            let text: String = pair.iter().map(|byte| char::from(*byte)).collect();
+            text.split_once('=').is_some_and(|(name, _)| name.trim_matches([' ', '\t']) == "sessionid")
+        };
+        while let Some(at) = pairs.iter().position(is_ours) {
+            pairs.remove(at);
+            if at == 0
+                && let Some(first) = pairs.first_mut()
+            {
+                *first = first.strip_prefix(b" ").unwrap_or(first);
+            }
+        }
+        pairs.join(&b';')
+    }
+
+    fn pair() -> impl Strategy<Value = Vec<u8>> {
+        let byte = prop_oneof![4 => 0x20_u8..0x7f, 1 => Just(b'\t'), 2 => 0x80_u8..=0xff];
+        let byte = byte.prop_filter("a separator", |byte| *byte != b';');
+        prop_oneof![
+            proptest::collection::vec(byte, 0..8),
+            "[ \t]{0,2}sessionid[ \t]{0,2}=[ -:<-~]{0,8}".prop_map(String::into_bytes),
+            "[ ]?[Ss]essionid=?".prop_map(String::into_bytes),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_not_ours_passes_byte_for_byte(pairs in proptest::collection::vec(pair(), 1..8)) {
+            let line = pairs.join(&b';');
+            let (_, left) = take(&jar(|_| {}), &[&line]);
+            let expected = model(&line);
+            let gone = trim(&expected).is_empty() && expected != line;
+            prop_assert_eq!(left, if gone { vec![] } else { vec![expected] });
+        }
+
+        #[test]
+        fn what_we_set_is_what_we_take(bits: [u8; 20], other in "[a-z=]{0,10}") {
+            let token = Token::from_bits(&bits);
+            let signing = jar(|config| config.keys = vec![Secret::new(BASE64.encode(&[7; 32]))]);
+            for jar in [jar(|_| {}), signing] {
+                let set = jar.set(&token, Lifetime::Browser, false, NOW);
+                let pair = set.to_str().unwrap().split(';').next().unwrap().to_owned();
+                let (shown, left) = take(&jar, &[format!("a={other}; {pair}").as_bytes()]);
+                prop_assert_eq!(shown.tokens().collect::<Vec<_>>(), [&token]);
+                prop_assert_eq!(left, [format!("a={other}").into_bytes()]);
+            }
+        }
+    }
+}

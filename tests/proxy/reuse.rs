@@ -1,0 +1,300 @@
+//! Connections that are kept: which one is used next, and which is never used again.
+
+use super::{GET, OK, answer, before};
+use crate::support::{End, Line, Stage, send};
+
+/// Whether the client's next request goes over this connection of the backend's.
+fn uses(client: &mut Line, backend: &mut Line) {
+    client.send(GET);
+    answer(backend);
+    assert_eq!(client.reply().text(), "ok");
+}
+
+#[test]
+fn the_requests_of_one_client_share_one_connection_to_the_backend() {
+    let stage = Stage::new();
+    let sidecar = before(&stage);
+    let mut client = Line::to(sidecar.address());
+    client.send(GET);
+    let mut backend = stage.accept();
+    answer(&mut backend);
+    assert_eq!(client.reply().text(), "ok");
+    for _ in 0..20 {
+        uses(&mut client, &mut backend);
+    }
+    assert!(stage.is_quiet());
+    assert_eq!(sidecar.metric("coatroom_backend_connections_total"), 1);
+    assert_eq!(sidecar.metric("coatroom_http_connections_total"), 1);
+}
+
+#[test]
+fn requests_of_several_clients_share_it_too() {
+    let stage = Stage::new();
+    let sidecar = before(&stage);
+    let mut client = Line::to(sidecar.address());
+    client.send(GET);
+    let mut backend = stage.accept();
+    answer(&mut backend);
+    client.reply();
+    for _ in 0..3 {
+        uses(&mut Line::to(sidecar.address()), &mut backend);
+    }
+    assert!(stage.is_quiet());
+}
+
+#[test]
+fn the_connection_used_last_is_used_first() {
+    let stage = Stage::new();
+    let sidecar = before(&stage);
+    let (mut one, mut two) = (Line::to(sidecar.address()), Line::to(sidecar.address()));
+    one.send(GET);
+    let mut first = stage.accept();
+    two.send(GET);
+    let mut second = stage.accept();
+    answer(&mut first);
+    one.reply();
+    answer(&mut second);
+    two.reply();
+    uses(&mut one, &mut second);
+    uses(&mut two, &mut second);
+    one.send(GET);
+    second.request();
+    uses(&mut two, &mut first);
+    second.send(OK);
+    one.reply();
+    assert!(stage.is_quiet());
+}
+
+#[test]
+fn an_idle_connection_that_the_backend_closes_is_not_used() {
+    let stage = Stage::new();
+    let sidecar = before(&stage);
+    let mut client = Line::to(sidecar.address());
+    for _ in 0..5 {
+        client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi");
+        let mut backend = stage.accept();
+        assert_eq!(backend.request().body, b"hi");
+        backend.send(OK);
+        assert_eq!(client.reply().text(), "ok");
+        drop(backend);
+    }
+}
+
+#[test]
+fn a_connection_that_the_backend_says_it_closes_is_not_used() {
+    for head in [
+        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nConnection: x, Close\r\nContent-Length: 2\r\n\r\nok",
+        "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        // It could be kept, but chunks could not be sent over it.
+        "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok",
+    ] {
+        let stage = Stage::new();
+        let sidecar = before(&stage);
+        let mut client = Line::to(sidecar.address());
+        client.send(GET);
+        let mut backend = stage.accept();
+        backend.request();
+        backend.send(head);
+        let reply = client.reply();
+        assert_eq!((reply.text(), reply.header("connection")), ("ok".to_owned(), None), "{head}");
+        assert_eq!(backend.ends(), End::Closed, "{head}");
+        client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n");
+        let mut backend = stage.accept();
+        assert_eq!(backend.request().body, b"hi");
+        backend.send(OK);
+        assert_eq!(client.reply().text(), "ok");
+    }
+}
+
+#[test]
+fn a_client_of_http_1_0_gets_its_answer_and_the_end_of_the_connection() {
+    let stage = Stage::new();
+    let sidecar = before(&stage);
+    for (connection, backend_says) in [
+        ("", "Content-Length: 2\r\n\r\nok"),
+        ("Connection: keep-alive\r\n", "Content-Length: 2\r\n\r\nok"),
+        ("Connection: keep-alive\r\n", "Transfer-Encoding: chunked\r\n\r\n1\r\no\r\n1\r\nk\r\n0\r\n\r\n"),
+    ] {
+        let mut client = Line::to(sidecar.address());
+        client.send(format!("GET / HTTP/1.0\r\nHost: a\r\n{connection}\r\n"));
+        let mut backend = stage.accept();
+        backend.request();
+        backend.send(format!("HTTP/1.1 200 OK\r\nConnection: close\r\n{backend_says}"));
+        let (bytes, end) = client.rest();
+        let text = String::from_utf8(bytes).expect("text");
+        assert!(text.starts_with("HTTP/1.0 200 OK\r\n") && text.ends_with("\r\n\r\nok"), "{text}");
+        assert!(!text.contains("transfer-encoding") && !text.contains("keep-alive"), "{text}");
+        assert_eq!(end, End::Closed);
+    }
+}
+
+#[test]
+fn a_client_that_wants_the_connection_closed_has_it_closed() {
+    let stage = Stage::new();
+    let sidecar = before(&stage);
+    let mut client = Line::to(sidecar.address());
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    let mut backend = stage.accept();
+    assert_eq!(
+        backend.request().header("connection"),
+        None,
+        "it is the client's connection, not the backend's"
+    );
+    backend.send(OK);
+    assert_eq!(client.reply().header("connection"), Some("close"));
+    assert_eq!(client.ends(), End::Closed);
+    uses(&mut Line::to(sidecar.address()), &mut backend);
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let stage = Stage::new();
+    let sidecar = before(&stage);
+    let mut client = Line::to(sidecar.address());
+    let one = |n: u8| format!("POST /{n} HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n{n}");
+    client.send((0..8).map(one).collect::<String>());
+    let mut backend = stage.accept();
+    for n in 0..8 {
+        let seen = backend.request();
+        assert_eq!((seen.target, seen.body), (format!("/{n}"), n.to_string().into_bytes()));
+        backend.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{n}"));
+    }
+    for n in 0..8 {
+        assert_eq!(client.reply().text(), n.to_string());
+    }
+    assert!(stage.is_quiet());
+}
+
+#[test]
+fn a_connection_that_still_takes_an_upload_is_left_alone_until_it_has_it() {
+    let stage = Stage::new();
+    let sidecar = before(&stage);
+    let mut client = Line::to(sidecar.address());
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n01234");
+    let mut busy = stage.accept();
+    busy.head();
+    assert_eq!(busy.bytes(5), b"01234");
+    busy.send(OK);
+    assert_eq!(client.reply().text(), "ok", "an early answer is passed on early");
+
+    let mut other = Line::to(sidecar.address());
+    other.send(GET);
+    let mut fresh = stage.accept();
+    answer(&mut fresh);
+    assert_eq!(other.reply().text(), "ok", "nobody waits for somebody else's upload");
+
+    client.send("56789");
+    assert_eq!(busy.bytes(5), b"56789");
+    uses(&mut client, &mut fresh);
+}
+
+#[test]
+fn an_upload_that_breaks_off_after_its_answer_takes_the_backends_connection_with_it() {
+    let stage = Stage::new();
+    let sidecar = before(&stage);
+    let mut client = Line::to(sidecar.address());
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n01234");
+    let mut busy = stage.accept();
+    busy.head();
+    busy.bytes(5);
+    busy.send(OK);
+    client.reply();
+    client.tear();
+    busy.ends();
+}
+
+#[test]
+fn bytes_after_a_complete_response_are_nobodys() {
+    for (status, body) in
+        [("200 OK", "Content-Length: 2\r\n\r\nok"), ("204 No Content", "\r\n"), ("304 Not Modified", "\r\n")]
+    {
+        let stage = Stage::new();
+        let sidecar = before(&stage);
+        let mut client = Line::to(sidecar.address());
+        client.send(GET);
+        let mut backend = stage.accept();
+        backend.request();
+        backend
+            .send(format!("HTTP/1.1 {status}\r\n{body}HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nstolen"));
+        client.reply();
+        backend.ends();
+        client.send(GET);
+        let mut backend = stage.accept();
+        answer(&mut backend);
+        assert_eq!(client.reply().text(), "ok", "{status}");
+    }
+}
+
+#[test]
+fn bytes_that_come_over_an_idle_connection_are_nobodys() {
+    let stage = Stage::new();
+    let sidecar = before(&stage);
+    let mut client = Line::to(sidecar.address());
+    client.send(GET);
+    let mut backend = stage.accept();
+    answer(&mut backend);
+    client.reply();
+    backend.send("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nstolen");
+    backend.ends();
+    assert_eq!(sidecar.metric("coatroom_backend_errors_total{kind=\"protocol\"}"), 0);
+    client.send(GET);
+    answer(&mut stage.accept());
+    assert_eq!(client.reply().text(), "ok");
+}
+
+#[test]
+fn a_response_that_nobody_reads_to_its_end_takes_its_connection_with_it() {
+    let stage = Stage::new();
+    let sidecar = before(&stage);
+    let mut client = Line::to(sidecar.address());
+    client.send(GET);
+    let mut backend = stage.accept();
+    backend.request();
+    backend.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n01234");
+    client.head();
+    assert_eq!(client.bytes(5), b"01234");
+    client.tear();
+    backend.ends();
+    let mut client = Line::to(sidecar.address());
+    client.send(GET);
+    answer(&mut stage.accept());
+    assert_eq!(client.reply().text(), "ok");
+}
+
+#[test]
+fn a_connection_kept_too_long_is_closed() {
+    let stage = Stage::new();
+    let sidecar = super::with(&stage, |config| {
+        config.proxy.backend_idle_timeout = coatroom::time::Length::millis(100);
+    });
+    let mut client = Line::to(sidecar.address());
+    client.send(GET);
+    let mut backend = stage.accept();
+    answer(&mut backend);
+    client.reply();
+    assert_eq!(backend.ends(), End::Closed);
+}
+
+#[test]
+fn many_clients_at_once_are_all_answered_and_connections_are_shared() {
+    let backend = crate::support::Backend::obedient();
+    let sidecar = crate::support::Sidecar::before(backend.address);
+    std::thread::scope(|scope| {
+        for n in 0..16 {
+            let address = sidecar.address();
+            scope.spawn(move || {
+                let mut client = Line::to(address);
+                for m in 0..50 {
+                    let want = format!("{n}-{m}");
+                    let reply =
+                        client.ask(&format!("GET / HTTP/1.1\r\nHost: a\r\nWant-X-Echo: {want}\r\n\r\n"));
+                    assert_eq!((reply.text(), reply.header("x-echo")), ("ok".to_owned(), Some(&*want)));
+                }
+            });
+        }
+    });
+    assert_eq!(backend.seen().len(), 800);
+    assert!(sidecar.metric("coatroom_backend_connections_total") <= 32);
+    assert_eq!(send(sidecar.address(), GET).status, 200);
+}

@@ -1,0 +1,61 @@
+//! How long a client may take.
+
+use coatroom::time::{Length, Stopwatch};
+
+use super::{GET, OK, answer, with};
+use crate::support::{End, Line, Sidecar, Stage};
+
+fn impatient(stage: &Stage, millis: u64) -> Sidecar {
+    with(stage, |config| config.proxy.client_timeout = Length::millis(millis))
+}
+
+#[test]
+fn a_connection_that_nobody_uses_is_closed() {
+    let stage = Stage::new();
+    let sidecar = impatient(&stage, 400);
+    assert_eq!(Line::to(sidecar.address()).ends(), End::Closed, "before a first request");
+    let mut client = Line::to(sidecar.address());
+    client.send(GET);
+    answer(&mut stage.accept());
+    assert_eq!(client.reply().text(), "ok");
+    assert_eq!(client.ends(), End::Closed, "after a request");
+    sidecar.until("coatroom_http_connections", 0);
+}
+
+#[test]
+fn a_head_that_takes_too_long_is_a_408() {
+    let stage = Stage::new();
+    let sidecar = impatient(&stage, 300);
+    let mut client = Line::to(sidecar.address());
+    let watch = Stopwatch::start();
+    // A byte now and then does not help.
+    let mut head = GET.bytes().take(GET.len() - 1).cycle();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ");
+    let mut slow = client.twin();
+    let sender = std::thread::spawn(move || {
+        while slow.try_send([head.next().expect("endless").max(b'x')]) && watch.elapsed().as_secs() < 10 {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    });
+    let reply = client.reply();
+    assert_eq!((reply.status, reply.problem()), (408, "request-timeout".to_owned()));
+    assert_eq!(reply.header("connection"), Some("close"));
+    assert!(reply.header("x-request-id").is_some());
+    client.rest();
+    drop(client);
+    sender.join().expect("it is cut off");
+    assert!(stage.is_quiet());
+}
+
+#[test]
+fn a_request_in_flight_is_not_the_clients_time() {
+    let stage = Stage::new();
+    let sidecar = impatient(&stage, 400);
+    let mut client = Line::to(sidecar.address());
+    client.send(GET);
+    let mut backend = stage.accept();
+    backend.request();
+    std::thread::sleep(std::time::Duration::from_millis(1000));
+    backend.send(OK);
+    assert_eq!(client.reply().text(), "ok");
+}

@@ -1,0 +1,98 @@
+//! The program itself, as a child process.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use coatroom::time::Stopwatch;
+
+use super::client::{self, PATIENCE};
+
+/// What makes the program serve. The rest are its flags.
+const SERVE: &[&str] = &["serve"];
+
+/// A running program, killed when it is dropped.
+pub struct Child {
+    process: std::process::Child,
+    /// Where clients connect.
+    pub address: SocketAddr,
+    telemetry: SocketAddr,
+}
+
+impl Child {
+    /// Starts it before `backend` on free ports, with more flags, and waits until it is ready.
+    pub fn before(backend: &str, flags: &[&str]) -> Self {
+        Self::limited(backend, flags, ":")
+    }
+
+    /// The same after a command of the shell, `ulimit` say.
+    pub fn limited(backend: &str, flags: &[&str], first: &str) -> Self {
+        let mut process = Command::new("sh")
+            .args(["-c", &format!("{first}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_coatroom")])
+            .args(SERVE)
+            .args(["--listen", "127.0.0.1:0", "--telemetry-listen", "127.0.0.1:0", "--backend", backend])
+            .args(flags)
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("the program starts");
+        let mut lines = BufReader::new(process.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
+        let serves = lines.find(|line| line.contains("coatroom serves")).expect("it says where it serves");
+        let serves: serde_json::Value = serde_json::from_str(&serves).expect("a line of JSON");
+        let of = |key: &str| serves[key].as_str().and_then(|text| text.parse().ok()).expect("an address");
+        let (address, telemetry) = (of("address"), of("telemetry"));
+        // Whoever stops reading stops the writer in the end.
+        thread::spawn(move || lines.for_each(drop));
+        let child = Self { process, address, telemetry };
+        let ready = "GET /readyz HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n";
+        until(|| (client::send(child.telemetry, ready).status == 200).then_some(()));
+        child
+    }
+
+    /// Sends it a signal: `TERM`, `INT`, `STOP`, `CONT`.
+    pub fn signal(&self, name: &str) {
+        let pid = self.process.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &pid]).status().expect("kill runs");
+        assert!(sent.success());
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        until(|| self.process.try_wait().expect("a child"))
+    }
+
+    /// Has it not ended yet?
+    pub fn runs(&mut self) -> bool {
+        self.process.try_wait().expect("a child").is_none()
+    }
+
+    /// The most memory that it had so far, in MiB.
+    pub fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a high-water mark");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        kib / 1024
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+/// Waits until `look` finds something.
+pub fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    let watch = Stopwatch::start();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(watch.elapsed() < PATIENCE, "what was waited for did not happen");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
