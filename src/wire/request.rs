@@ -305,7 +305,7 @@ mod tests {
 
     #[allow(clippy::needless_pass_by_value, reason = "so that a test can say json!(…) as it stands")]
     fn session(data: Value) -> Live {
-        let data = Data::from_map(data.as_object().unwrap().clone());
+        let data = Data::from_map(serde_json::from_value(data).unwrap());
         Live {
             key: Key::of("", &Token::from_bits(&[1; 20])),
             record: Record { data, ..Record::new(Scope(1), NOW) },

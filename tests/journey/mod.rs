@@ -9,6 +9,7 @@ mod directives;
 mod ended;
 mod expiry;
 mod hangup;
+mod model;
 mod races;
 mod received;
 mod refusals;

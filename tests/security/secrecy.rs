@@ -85,11 +85,23 @@ fn no_token_is_in_any_log_metric_error_or_request_to_the_backend() {
 #[test]
 fn no_token_is_in_anything_that_the_program_prints() {
     let backend = Backend::obedient();
-    let program = Program::sidecar(backend.address, &["--workers", "1"]);
+    let settings = tempfile::NamedTempFile::new().expect("a file");
+    let key = data_encoding::BASE64.encode(&[7; 32]);
+    let text = format!(
+        "[log]\nlevel = \"trace\"\naccess = true\n[session]\nsave_every_request = true\n\
+         [cookie]\nkeys = [\"{key}\"]\n[headers]\nsecret = \"s3cret-of-a-file\"\n"
+    );
+    std::fs::write(settings.path(), text).expect("written");
+    let settings = settings.path().to_str().expect("a path");
+    let program = Program::sidecar(backend.address, &["--workers", "1", "--config", settings]);
     let mut tokens = Vec::new();
     let told = live(program.browser(), &mut tokens);
     let output = program.output();
-    assert!(output.contains("directive-refused"), "something was logged: {output}");
+    assert!(
+        output.contains("directive-refused") && output.contains("coatroom::access"),
+        "all is logged: {output}"
+    );
+    assert!(!output.contains("s3cret-of-a-file") && !output.contains(&key));
     for secret in secrets(&tokens) {
         assert!(!output.contains(&secret) && !told.contains(&secret));
     }

@@ -84,6 +84,7 @@ fn no_spelling_of_our_headers_passes_on_any_path_method_or_route() {
     let spoofed: Vec<String> = OURS.iter().flat_map(|name| spellings(name)).collect();
     assert!(spoofed.len() > 1000 && spoofed.iter().all(|name| is_ours(name)));
     let upgrade = [("Connection", "Upgrade"), ("Upgrade", "websocket")];
+    /// Method, target, sender, other headers, and how many of ours the backend is to see.
     type Context<'a> = (&'a str, &'a str, &'a Browser, &'a [(&'a str, &'a str)], usize);
     let contexts: [Context<'_>; 8] = [
         ("GET", "/", &visitor, &[], 9),
@@ -104,7 +105,7 @@ fn no_spelling_of_our_headers_passes_on_any_path_method_or_route() {
             sent += chunk.len() as u64;
             let seen = backend.last();
             let names = ours(&seen);
-            assert_eq!(names.len(), expected, "{method} {path}: {names:?}");
+            assert_eq!((&*seen.method, names.len()), (method, expected), "{path}: {names:?}");
             if expected == 9 {
                 assert_eq!((seen.data(), seen.header("x-session-state")), (r#"{"a":1}"#, Some("active")));
             } else if expected == 6 {

@@ -40,9 +40,11 @@ impl Reply {
         String::from_utf8(self.body.clone()).expect("text")
     }
 
-    /// The row of the decision table that was taken.
+    /// The row of the decision table that was taken; where none was, a problem says why in a test's failure.
     pub fn row(&self) -> &str {
-        self.header("x-coatroom-decision").unwrap_or("-")
+        let problem = self.header("content-type") == Some("application/problem+json");
+        let instead = if problem { std::str::from_utf8(&self.body).unwrap_or("?") } else { "-" };
+        self.header("x-coatroom-decision").unwrap_or(instead)
     }
 
     /// The end of an RFC 9457 problem's `type`.
