@@ -154,7 +154,8 @@ impl HttpBody for Body {
                 let polled = Pin::new(&mut *inner).poll_frame(cx);
                 let ended = match &polled {
                     Poll::Ready(None) => true,
-                    Poll::Ready(Some(Ok(_))) => inner.is_end_stream(),
+                    // Nobody asks for what comes after trailers.
+                    Poll::Ready(Some(Ok(frame))) => frame.is_trailers() || inner.is_end_stream(),
                     Poll::Ready(Some(Err(_))) | Poll::Pending => false,
                 };
                 if ended && let Some(lease) = lease.take() {

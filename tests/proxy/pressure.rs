@@ -9,8 +9,8 @@ use super::{GET, OK, before};
 use crate::support::{Line, Stage};
 
 const PIECE: usize = 64 * 1024;
-/// What the kernel's and our own buffers may hold between two ends of which one doesn't read.
-const HELD: usize = 32 * 1024 * 1024;
+/// What the kernel's buffers (32 MiB a socket, as some systems have it) and ours may hold between two ends.
+const HELD: usize = 128 * 1024 * 1024;
 /// A writer that could not write for so long is stopped.
 const STOPPED: Duration = Duration::from_millis(300);
 

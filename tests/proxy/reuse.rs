@@ -298,3 +298,40 @@ fn many_clients_at_once_are_all_answered_and_connections_are_shared() {
     assert!(sidecar.metric("coatroom_backend_connections_total") <= 32);
     assert_eq!(send(sidecar.address(), GET).status, 200);
 }
+
+#[test]
+fn every_complete_response_leaves_its_connection_to_the_next_request() {
+    let stage = Stage::new();
+    let sidecar = before(&stage);
+    let mut client = Line::to(sidecar.address());
+    client.send(GET);
+    let mut backend = stage.accept();
+    answer(&mut backend);
+    client.reply();
+    let large = format!("Content-Length: 300000\r\n\r\n{}", "x".repeat(300_000));
+    let chunks = format!("Transfer-Encoding: chunked\r\n\r\n{}0\r\n\r\n", "5\r\nhello\r\n".repeat(1000));
+    for (method, response) in [
+        ("GET", "200 OK\r\nContent-Length: 0\r\n\r\n"),
+        ("GET", &*format!("200 OK\r\n{large}")),
+        ("GET", &*format!("200 OK\r\n{chunks}")),
+        ("GET", "200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-A\r\n\r\n1\r\na\r\n0\r\nX-A: 1\r\n\r\n"),
+        ("GET", "204 No Content\r\n\r\n"),
+        ("GET", "304 Not Modified\r\nContent-Length: 5\r\n\r\n"),
+        ("HEAD", "200 OK\r\nContent-Length: 5\r\n\r\n"),
+        ("HEAD", "200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        ("POST", "500 Internal Server Error\r\nContent-Length: 2\r\n\r\nno"),
+        ("GET", "200 OK\r\nX-Session-Set: not json\r\nContent-Length: 0\r\n\r\n"),
+    ] {
+        for _ in 0..3 {
+            client.send(format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n"));
+            backend.request();
+            backend.send(format!("HTTP/1.1 {response}"));
+            if method == "HEAD" {
+                client.reply_to_head()
+            } else {
+                client.reply()
+            };
+        }
+    }
+    assert_eq!(sidecar.metric("coatroom_backend_connections_total"), 1);
+}
