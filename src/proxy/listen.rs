@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::http1::Builder;
+use hyper_util::rt::TokioIo;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, warn};
 
 use super::body::Customs;
 use super::nonce::Nonces;
+use super::patience::Patient;
 use super::timer::Wheel;
 use super::visit::{Ids, Served, Visitor};
 use super::{Address, Backend, Config, Proxy, Rules};
@@ -99,8 +101,10 @@ pub async fn work(listener: std::net::TcpListener, parts: Parts) -> io::Result<(
         }
     });
     let mut http = Builder::new();
-    http.timer(wheel.clone()).header_read_timeout(parts.config.client_timeout.0);
-    let worker = Worker { proxy, wheel, http, metrics, access: parts.access, ids: Arc::new(Ids::default()) };
+    let patience = parts.config.client_timeout.0;
+    http.timer(wheel.clone()).header_read_timeout(patience);
+    let worker =
+        Worker { proxy, wheel, http, patience, metrics, access: parts.access, ids: Arc::new(Ids::default()) };
     worker.accept(listener, &parts.drain).await;
     drop(parts.guard);
     let cut = parts.drain.cut();
@@ -117,6 +121,7 @@ struct Worker {
     proxy: Arc<Proxy>,
     wheel: Wheel,
     http: Builder,
+    patience: Duration,
     metrics: Arc<Metrics>,
     access: bool,
     ids: Arc<Ids>,
@@ -175,6 +180,7 @@ impl Worker {
             peer: Arc::new(peer.into()),
             called: Arc::default(),
         };
-        tokio::spawn(Served::new(&self.http, stream, visitor, drain.signal()).serve());
+        let socket = Patient::new(TokioIo::new(stream), self.wheel.alarm(), self.patience);
+        tokio::spawn(Served::new(&self.http, socket, visitor, drain.signal()).serve());
     }
 }

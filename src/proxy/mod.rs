@@ -11,6 +11,7 @@ pub mod finish;
 mod hop;
 pub mod listen;
 pub mod nonce;
+pub mod patience;
 pub mod reply;
 pub mod routes;
 pub mod timer;
@@ -69,7 +70,8 @@ pub struct Config {
     /// What the backend may take from the end of the request to the head of its response, and a client from one
     /// piece of its request's body to the next.
     pub head_timeout: Length,
-    /// What a client may take to send the head of a request, and to begin its next one.
+    /// What a client may take to send the head of a request, to begin its next one, and to take anything of a
+    /// response that waits for it.
     pub client_timeout: Length,
     /// How long an unused connection to the backend is kept.
     pub backend_idle_timeout: Length,

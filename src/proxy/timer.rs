@@ -104,8 +104,8 @@ impl Slot {
 impl Alarm {
     /// Sets the alarm, or moves it: it rings after `length`.
     pub fn set(&self, length: Duration) {
-        let tick = millis(TICK);
-        self.0.deadline.store(self.0.wheel.now().saturating_add(millis(length) + tick), Relaxed);
+        let deadline = self.0.wheel.now().saturating_add(millis(length)).saturating_add(millis(TICK));
+        self.0.deadline.store(deadline, Relaxed);
     }
 
     /// Stops the alarm.
@@ -113,7 +113,13 @@ impl Alarm {
         self.0.deadline.store(NEVER, Relaxed);
     }
 
-    fn poll(&self, cx: &Context<'_>) -> Poll<()> {
+    /// Is there a time at which it would ring?
+    pub fn is_set(&self) -> bool {
+        self.0.deadline.load(Relaxed) != NEVER
+    }
+
+    /// Is the time up? Whoever asks is woken when it is.
+    pub fn poll(&self, cx: &Context<'_>) -> Poll<()> {
         if self.0.deadline.load(Relaxed) <= self.0.wheel.now() {
             return Poll::Ready(());
         }
@@ -214,6 +220,17 @@ mod tests {
         assert!(poll(work.as_mut()).is_pending());
         wheel.tick(1950);
         assert!(poll(work.as_mut()).is_ready());
+    }
+
+    #[test]
+    fn an_alarm_may_be_set_to_the_end_of_time() {
+        let wheel = Wheel::default();
+        wheel.tick(7);
+        let alarm = wheel.alarm();
+        let mut work = std::pin::pin!(alarm.limit(Duration::MAX, std::future::pending()));
+        assert!(poll(work.as_mut()).is_pending());
+        wheel.tick(u64::MAX - 1);
+        assert!(poll(work.as_mut()).is_pending());
     }
 
     #[test]

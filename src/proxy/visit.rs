@@ -19,6 +19,7 @@ use tracing::{debug, info, warn};
 use super::body::Body;
 use super::error::{Error, Kind};
 use super::finish::{Begun, Finish};
+use super::patience::Patient;
 use super::timer::Alarm;
 use super::{Caller, Proxy, Waited, reply};
 use crate::drain::{Guard, Signal};
@@ -31,7 +32,9 @@ const LAST_CALL: Duration = Duration::from_millis(300);
 
 /// A client's connection, which finishes its request and closes when told to.
 pub struct Served {
-    connection: UpgradeableConnection<TokioIo<TcpStream>, Visitor>,
+    connection: UpgradeableConnection<Patient<TokioIo<TcpStream>>, Visitor>,
+    /// Rings when the client takes nothing of what is sent to it.
+    stuck: Alarm,
     closing: Closing,
     /// Has it brought a request yet?
     called: Arc<AtomicBool>,
@@ -49,11 +52,16 @@ enum Closing {
 }
 
 impl Served {
-    /// Serves `visitor` over `stream` until `signal` comes.
-    pub fn new(http: &Builder, stream: TcpStream, visitor: Visitor, signal: Signal) -> Self {
-        let (called, raised) = (visitor.called.clone(), visitor.metrics.connection());
-        let connection = http.serve_connection(TokioIo::new(stream), visitor).with_upgrades();
-        Self { connection, closing: Closing::Open(signal), called, _raised: raised }
+    /// Serves `visitor` over `socket` until `signal` comes.
+    pub fn new(
+        http: &Builder,
+        socket: Patient<TokioIo<TcpStream>>,
+        visitor: Visitor,
+        signal: Signal,
+    ) -> Self {
+        let (called, raised, stuck) = (visitor.called.clone(), visitor.metrics.connection(), socket.alarm());
+        let connection = http.serve_connection(socket, visitor).with_upgrades();
+        Self { connection, stuck, closing: Closing::Open(signal), called, _raised: raised }
     }
 
     /// Serves it to its end.
@@ -87,7 +95,7 @@ impl Served {
         let Some(parts) = self.connection.into_parts().filter(|parts| !parts.read_buf.is_empty()) else {
             return;
         };
-        let mut stream = parts.io.into_inner();
+        let mut stream = parts.io.into_inner().into_inner();
         let text = reply::text(&Error::new(Kind::Timeout), &parts.service.ids.next());
         // Whoever has not read a first answer gets no time for it.
         if stream.try_write(text.as_bytes()).is_ok() {
@@ -102,7 +110,14 @@ impl Future for Served {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
         // What has arrived is heard before the door is closed.
         let polled = Pin::new(&mut self.connection).poll(cx);
-        if polled.is_ready() || !self.is_over(cx) {
+        if polled.is_ready() {
+            return polled;
+        }
+        if self.stuck.is_set() && self.stuck.poll(cx).is_ready() {
+            debug!("a client took nothing of its response");
+            return Poll::Ready(Ok(()));
+        }
+        if !self.is_over(cx) {
             return polled;
         }
         self.closing = Closing::Asked;

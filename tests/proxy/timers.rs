@@ -59,3 +59,43 @@ fn a_request_in_flight_is_not_the_clients_time() {
     backend.send(OK);
     assert_eq!(client.reply().text(), "ok");
 }
+
+/// An exchange whose response has no end, and how much of it can be written before somebody reads.
+fn endless(sidecar: &Sidecar, stage: &Stage) -> (Line, Line) {
+    let mut client = Line::to(sidecar.address());
+    client.send(GET);
+    let mut backend = stage.accept();
+    backend.request();
+    backend.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n");
+    (client, backend)
+}
+
+#[test]
+fn a_client_that_takes_nothing_of_its_response_is_cut_off() {
+    let stage = Stage::new();
+    let sidecar = impatient(&stage, 400);
+    let (mut client, mut backend) = endless(&sidecar, &stage);
+    while backend.try_send([0; 100_000]) {}
+    sidecar.until("coatroom_http_connections", 0);
+    client.rest();
+}
+
+#[test]
+fn a_client_that_reads_slowly_is_served() {
+    const PIECE: usize = 500_000;
+    let stage = Stage::new();
+    let sidecar = impatient(&stage, 400);
+    let (mut client, mut backend) = endless(&sidecar, &stage);
+    client.head();
+    let mut source = backend.twin();
+    let pouring = std::thread::spawn(move || while source.try_send([0; 100_000]) {});
+    let watch = Stopwatch::start();
+    while watch.elapsed().as_millis() < 1500 {
+        client.bytes(PIECE);
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert_eq!(sidecar.metric("coatroom_http_connections"), 1);
+    drop(client);
+    backend.rest();
+    pouring.join().expect("it ends with its connection");
+}

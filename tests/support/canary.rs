@@ -9,6 +9,8 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::{Mutex, Once};
 
+use coatroom::session::Token;
+
 /// What the sidecars of this process have logged.
 static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
@@ -23,8 +25,11 @@ fn open(name: &str) -> Option<File> {
     )
 }
 
-/// Notes a token.
+/// Notes a cookie's value if it is a token; tests have other cookies too.
 pub fn sing(token: &str) {
+    if Token::parse(token.as_bytes()).is_none() {
+        return;
+    }
     if let Some(mut file) = open("tokens") {
         // One write, so that lines of parallel tests don't mix.
         file.write_all(format!("{token}\n").as_bytes()).expect("the token is noted");
