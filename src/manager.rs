@@ -222,6 +222,11 @@ impl Manager {
             }
         };
         self.count(&outcome, spared);
+        // A session that was ended meanwhile, or could not be moved, keeps the cookies that there are.
+        let ended = matches!(outcome.row, Row::Gone | Row::EndedFlush | Row::Unavailable);
+        if ended || (outcome.row == Row::Nothing && first.row != Row::Nothing) {
+            stale.clear();
+        }
         let cookie = match (outcome.cookie, outcome.minted.or(token)) {
             (Cookie::Set(lifetime), Some(token)) => Tell::Set(token, lifetime),
             (Cookie::Remove, _) => Tell::Remove,

@@ -5,6 +5,7 @@ use std::thread;
 use coatroom::session::policy::{OnGone, OnSwitch};
 use serde_json::{Map, Value};
 
+use crate::support::gate::Gate;
 use crate::support::{Backend, Browser, Reply, Sidecar};
 
 const SET: (&str, &str) = ("X-Session-Set", r#"{"b":2}"#);
@@ -69,8 +70,7 @@ fn entries_that_concurrent_requests_set_are_all_there() {
 
 /// Lets a request read the session, does something else `meanwhile`, and then lets it answer.
 fn overtaken(
-    sidecar: &Sidecar,
-    gate: &crate::support::gate::Gate,
+    gate: &Gate,
     slow: &Browser,
     wanted: &[(&'static str, &'static str)],
     meanwhile: impl FnOnce(),
@@ -80,7 +80,6 @@ fn overtaken(
     gate.wait();
     meanwhile();
     gate.open();
-    let _ = sidecar;
     slow.join().expect("it ends")
 }
 
@@ -106,15 +105,14 @@ fn a_directive_is_an_operation_on_what_is_stored_by_then() {
         (("X-Session-Cycle-Key", "true"), ("X-Session-Set", r#"{"b":1}"#), r#"{"a":1,"b":1}"#),
     ] {
         let mut visitor = started(&sidecar);
-        let reply = overtaken(&sidecar, &gate, &visitor, &[slow_asks], || {
+        let reply = overtaken(&gate, &visitor, &[slow_asks], || {
             assert_eq!(visitor.clone().ask(&[meanwhile]).row(), "save");
         });
         assert_eq!(reply.status, 200);
         visitor.keep(&reply);
         assert_eq!(reads(&backend, &visitor), expected, "{slow_asks:?} after {meanwhile:?}");
     }
-    let reply =
-        overtaken(&sidecar, &gate, &started(&sidecar), &[("X-Session-Increment", r#"{"a":1}"#)], || {});
+    let reply = overtaken(&gate, &started(&sidecar), &[("X-Session-Increment", r#"{"a":1}"#)], || {});
     assert_eq!(reply.row(), "save");
 }
 
@@ -145,7 +143,7 @@ fn a_change_to_a_session_that_was_ended_meanwhile_is_dropped_and_sends_no_cookie
     for (asked, ending, row, reads_after) in rows {
         let sidecar = Sidecar::before(backend.address);
         let visitor = started(&sidecar);
-        let reply = overtaken(&sidecar, &gate, &visitor, asked, || {
+        let reply = overtaken(&gate, &visitor, asked, || {
             assert_eq!(visitor.clone().ask(&[ending]).status, 200);
         });
         assert_eq!(reply.row(), row, "{asked:?} after {ending:?}");
@@ -164,10 +162,10 @@ fn a_change_to_a_session_that_expired_meanwhile_is_dropped_too() {
     let sidecar = Sidecar::before(backend.address);
     let wind = || sidecar.wind(std::time::Duration::from_secs(1_209_600));
     let visitor = started(&sidecar);
-    let reply = overtaken(&sidecar, &gate, &visitor, &[SET], wind);
+    let reply = overtaken(&gate, &visitor, &[SET], wind);
     assert_eq!((reply.row(), reply.header("set-cookie"), gone(&sidecar)), ("gone", None, 1));
     let visitor = started(&sidecar);
-    let reply = overtaken(&sidecar, &gate, &visitor, &[FLUSH, SET], wind);
+    let reply = overtaken(&gate, &visitor, &[FLUSH, SET], wind);
     assert_eq!((reply.row(), reply.header("set-cookie").is_some()), ("ended-flush-with-data", true));
 }
 
@@ -178,7 +176,7 @@ fn on_gone_reject_tells_the_client() {
     for (asked, status) in [(&[SET][..], 409), (&[], 200), (&[FLUSH], 200), (&[SET, ("Status", "500")], 500)]
     {
         let visitor = started(&sidecar);
-        let reply = overtaken(&sidecar, &gate, &visitor, asked, || {
+        let reply = overtaken(&gate, &visitor, asked, || {
             visitor.clone().ask(&[FLUSH]);
         });
         assert_eq!((reply.status, reply.header("set-cookie")), (status, None), "{asked:?}");
@@ -196,7 +194,7 @@ fn a_double_clicked_login_is_two_sessions_that_both_hold() {
     let mut visitor = started(&sidecar);
     let before = visitor.clone();
     let mut first = Reply::default();
-    let second = overtaken(&sidecar, &gate, &visitor, &[LOGIN], || first = before.clone().ask(&[LOGIN]));
+    let second = overtaken(&gate, &visitor, &[LOGIN], || first = before.clone().ask(&[LOGIN]));
     assert_eq!((first.row(), second.row()), ("cycle-key-on-login", "ended-cycle-key"));
     // Whichever answer the browser keeps, it is logged in, with what was in its cart.
     for reply in [first, second] {

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coatroom::manager::{Manager, Tell};
-use coatroom::session::{Changes, Directive, Limits, Mode, Policy, Reason};
-use coatroom::store::{self, Store, keyed};
+use coatroom::session::{Changes, Directive, Found, Limits, Mode, Policy, Reason, Token};
+use coatroom::store::engine::Cleared;
+use coatroom::store::{self, Decide, Failed, OnError, Outcome, Pending, Store, keyed};
 use coatroom::telemetry::metrics::Metrics;
+use coatroom::time::Timestamp;
 use coatroom::wire::cookie::{Config, Previous};
 use coatroom::wire::jar::Jar;
 use http::header::{COOKIE, HeaderMap, HeaderValue};
@@ -55,41 +57,57 @@ struct Done {
 }
 
 fn door(store: &Arc<dyn Store>, change: impl FnOnce(&mut Config)) -> Door {
+    let reject = store::Config::default();
+    door_with(store, change, &reject)
+}
+
+fn door_with(store: &Arc<dyn Store>, change: impl FnOnce(&mut Config), config: &store::Config) -> Door {
     let mut cookie = Config::default();
     change(&mut cookie);
     let jar = Jar::new(&cookie).expect("good settings");
     let limits = Limits { max_bytes: 65_536, max_keys: 256, max_depth: 32, budget: None };
     let session = coatroom::session::Config::default();
     let policy = Arc::new(Policy::new(&session, cookie.age.0, jar.scope(), limits));
-    let manager = Manager::new(store.clone(), policy, jar.previous(), &store::Config::default(), metrics());
+    let manager = Manager::new(store.clone(), policy, jar.previous(), config, metrics());
     Door { jar, manager }
 }
 
 impl Door {
     fn exchange(&self, line: &str, mode: Mode, server_error: bool, asked: &[Directive]) -> Done {
+        self.overtaken(line, mode, server_error, asked, || {})
+    }
+
+    /// The same, with something that happens while the backend is busy.
+    fn overtaken(
+        &self,
+        line: &str,
+        mode: Mode,
+        server_error: bool,
+        asked: &[Directive],
+        meanwhile: impl FnOnce(),
+    ) -> Done {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let mut headers = HeaderMap::new();
         headers.insert(COOKIE, HeaderValue::try_from(line).expect("a value"));
         let shown = self.jar.take(&mut headers);
         let mut changes = Changes::default();
         asked.iter().cloned().for_each(|directive| changes.push(directive));
-        runtime.block_on(async {
-            let session = self.manager.load(mode, shown, NOW).await.expect("memory answers");
-            let data = session.reads().map(|live| live.record.data.text().to_vec()).unwrap_or_default();
-            let told =
-                self.manager.commit(session, changes, server_error, NOW).await.expect("it is committed");
-            let cookie = match &told.cookie {
-                Tell::Leave => None,
-                Tell::Set(token, lifetime) => Some(self.jar.set(token, *lifetime, false, NOW)),
-                Tell::Remove => Some(self.jar.remove(false)),
-            };
-            let lines = cookie.into_iter().chain(self.jar.remove_previous(&told.stale, false));
-            Done {
-                data: String::from_utf8(data).expect("ASCII"),
-                row: told.row.map_or("-", coatroom::session::Row::name),
-                cookies: lines.map(|line| line.to_str().expect("ASCII").to_owned()).collect(),
-            }
-        })
+        let session = runtime.block_on(self.manager.load(mode, shown, NOW)).expect("memory answers");
+        let data = session.reads().map(|live| live.record.data.text().to_vec()).unwrap_or_default();
+        meanwhile();
+        let told = runtime.block_on(self.manager.commit(session, changes, server_error, NOW));
+        let told = told.expect("it is committed");
+        let cookie = match &told.cookie {
+            Tell::Leave => None,
+            Tell::Set(token, lifetime) => Some(self.jar.set(token, *lifetime, false, NOW)),
+            Tell::Remove => Some(self.jar.remove(false)),
+        };
+        let lines = cookie.into_iter().chain(self.jar.remove_previous(&told.stale, false));
+        Done {
+            data: String::from_utf8(data).expect("ASCII"),
+            row: told.row.map_or("-", coatroom::session::Row::name),
+            cookies: lines.map(|line| line.to_str().expect("ASCII").to_owned()).collect(),
+        }
     }
 
     fn get(&self, line: &str) -> Done {
@@ -255,4 +273,54 @@ fn a_change_moves_the_session_with_it() {
             assert_eq!((next.row, next.cookies.len()), ("nothing", 0), "{asked:?}");
         }
     }
+}
+
+#[test]
+fn a_session_that_was_ended_meanwhile_keeps_the_cookies_that_there_are() {
+    let store = shelf();
+    let old = door(&store, |config| config.name = "sid".to_owned());
+    let new = door(&store, |config| config.previous = vec![previous("sid", "", "/")]);
+    for (asked, row) in [(&[set(5)][..], "gone"), (&[], "nothing"), (&[Directive::Flush], "ended-flush")] {
+        for ending in [Directive::Flush, Directive::CycleKey] {
+            let line = format!("sid={}", old.session(1));
+            let done = new.overtaken(&line, Mode::On, false, asked, || {
+                old.exchange(&line, Mode::On, false, std::slice::from_ref(&ending));
+            });
+            assert_eq!((done.row, done.cookies.len()), (row, 0), "{asked:?} after {ending:?}: {done:?}");
+        }
+    }
+}
+
+/// A store that can be read only.
+struct ReadOnly(Arc<dyn Store>);
+
+impl Store for ReadOnly {
+    fn load<'a>(&'a self, token: &'a Token, now: Timestamp) -> Pending<'a, Result<Found, store::Error>> {
+        self.0.load(token, now)
+    }
+
+    fn commit(&self, _: Found, _: Decide, _: Timestamp) -> Pending<'_, Result<Outcome, Failed>> {
+        let error = store::Error::new(store::Kind::Refused, "it is read-only");
+        Box::pin(async { Err(Failed::Store(error)) })
+    }
+
+    fn clear_expired(&self, now: Timestamp, batch: usize) -> Pending<'_, Result<Cleared, store::Error>> {
+        self.0.clear_expired(now, batch)
+    }
+
+    fn ping(&self) -> Pending<'_, Result<(), store::Error>> {
+        self.0.ping()
+    }
+}
+
+#[test]
+fn an_outage_removes_no_cookie_of_a_session_that_could_not_be_moved() {
+    let store = shelf();
+    let old = door(&store, |config| config.name = "sid".to_owned());
+    let read_only: Arc<dyn Store> = Arc::new(ReadOnly(store.clone()));
+    let lenient = store::Config { on_error: OnError::Anonymous, ..store::Config::default() };
+    let new = door_with(&read_only, |config| config.previous = vec![previous("sid", "", "/")], &lenient);
+    let token = old.session(1);
+    let done = new.get(&format!("sid={token}"));
+    assert_eq!((&*done.data, done.row, done.cookies.len()), (r#"{"n":1}"#, "unavailable", 0), "{done:?}");
 }
