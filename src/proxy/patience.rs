@@ -12,7 +12,7 @@ use super::timer::Alarm;
 /// Sets an alarm while a write waits for the other end, and stops it as soon as that takes anything.
 ///
 /// A client that reads nothing would otherwise keep its connection, and the backend's behind it, for ever. Whoever
-/// reads slowly is not meant: each byte that it takes gives it the whole time again.
+/// reads slowly is not meant: whenever the socket takes more it has the whole time again.
 pub struct Patient<T> {
     inner: T,
     alarm: Alarm,

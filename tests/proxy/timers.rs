@@ -84,15 +84,15 @@ fn a_client_that_takes_nothing_of_its_response_is_cut_off() {
 fn a_client_that_reads_slowly_is_served() {
     const PIECE: usize = 500_000;
     let stage = Stage::new();
-    let sidecar = impatient(&stage, 400);
+    let sidecar = impatient(&stage, 1000);
     let (mut client, mut backend) = endless(&sidecar, &stage);
     client.head();
     let mut source = backend.twin();
     let pouring = std::thread::spawn(move || while source.try_send([0; 100_000]) {});
     let watch = Stopwatch::start();
-    while watch.elapsed().as_millis() < 1500 {
+    while watch.elapsed().as_millis() < 2500 {
         client.bytes(PIECE);
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::thread::sleep(std::time::Duration::from_millis(20));
     }
     assert_eq!(sidecar.metric("coatroom_http_connections"), 1);
     drop(client);
