@@ -145,8 +145,8 @@ pub struct Caller {
 }
 
 /// How long the backend took of an exchange.
-#[derive(Clone, Default)]
-pub struct Waited(Arc<std::sync::atomic::AtomicU64>);
+#[derive(Default)]
+pub struct Waited(std::sync::atomic::AtomicU64);
 
 impl Waited {
     /// The time that was spent waiting for the backend.

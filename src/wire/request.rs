@@ -1,7 +1,5 @@
 //! What the backend receives: first everything spoofed is stripped, then the session is injected.
 
-use std::time::Duration;
-
 use aws_lc_rs::hmac;
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
@@ -276,18 +274,14 @@ impl Names {
     }
 }
 
-/// The least `headers.budget` that has room for a session without an entry.
-pub fn least_budget(config: &Config) -> Result<usize, String> {
-    let lifetimes = Lifetimes { age: Duration::ZERO, browser: false, absolute: None };
-    Injector::new(config, &[], lifetimes, config.secret.expose().as_bytes()).map(|it| it.budget.fixed + 2)
-}
-
 fn text(bytes: &[u8]) -> HeaderValue {
     HeaderValue::from_bytes(bytes).expect("digits and dates are ASCII")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
