@@ -75,7 +75,7 @@ impl App {
     /// Names the setting that can't be obeyed, or the address that can't be listened on.
     pub fn start(config: &Config, clock: Clock) -> Result<Self, Error> {
         let reasons: Vec<&'static str> = Reason::ALL.iter().map(|reason| reason.label()).collect();
-        let metrics = Arc::new(Metrics::new(&reasons));
+        let metrics = Arc::new(Metrics::new(&reasons, &store::Kind::ALL.map(store::Kind::label)));
         let (health, drain) = (Health::new(), Drain::default());
         let (serving, reachable) = (health.latch("the listeners"), health.latch("the store"));
         let (parts, store) = assemble(config, clock.clone(), &metrics, &drain)?;
@@ -149,7 +149,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
     }));
     let (address, telemetry) = (app.address, app.telemetry);
     let (store, backend) = (&config.store.url, &config.proxy.backend);
-    let scheme = store.split(':').next().unwrap_or_default();
+    let scheme = store.scheme();
     info!(%address, %telemetry, backend, store = scheme, version = env!("CARGO_PKG_VERSION"), "coatroom serves");
     app.wait();
     info!("coatroom has stopped");
@@ -188,6 +188,7 @@ fn assemble(
         expiries: metrics.expiries.clone(),
         evictions: metrics.evictions.clone(),
         conflicts: metrics.conflicts.clone(),
+        connections: metrics.store_connections.clone(),
     };
     let store = store::open(&config.store, rules, counts).map_err(|error| Error(error.to_string()))?;
     let manager = Manager::new(store.clone(), policy, jar.previous(), &config.store, metrics.clone());
@@ -306,7 +307,7 @@ impl Control {
             let cleared = self.store.clear_expired(self.clock.now(), usize::MAX).await;
             self.metrics.operation(Operation::ClearExpired, watch.elapsed());
             if let Err(error) = cleared {
-                self.metrics.store_error(Operation::ClearExpired);
+                self.metrics.store_error(Operation::ClearExpired, error.kind.label());
                 warn!("expired sessions can't be cleared: {error}");
             }
         }

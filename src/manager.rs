@@ -307,11 +307,12 @@ impl Manager {
 
     /// Counts an ill store each time, and logs it at most once a second.
     fn ill(&self, operation: Operation, problem: &store::Error) {
-        self.metrics.store_error(operation);
+        let kind = problem.kind.label();
+        self.metrics.store_error(operation, kind);
         match self.limited.allow() {
             Some(suppressed) => {
-                let (operation, kind) = (operation.label(), problem.kind);
-                error!(operation, ?kind, suppressed, "the store is ill: {problem}");
+                let operation = operation.label();
+                error!(operation, kind, suppressed, "the store is ill: {problem}");
             }
             None => debug!("the store is ill: {problem}"),
         }

@@ -22,7 +22,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("config", &["proxy", "store", "session", "wire", "telemetry", "secret", "time"]),
     ("proxy", &["manager", "store", "session", "wire", "telemetry", "drain", "time"]),
     ("manager", &["store", "session", "telemetry", "time"]),
-    ("store", &["session", "time"]),
+    ("store", &["session", "secret", "time"]),
     ("wire", &["session", "secret", "time"]),
     ("session", &["time"]),
     ("telemetry", &["time"]),

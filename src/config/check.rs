@@ -9,6 +9,7 @@ use super::Config;
 use super::problem::{Problem, suggest};
 use crate::secret::{HIDDEN, Secret};
 use crate::session::policy::Interval;
+use crate::store::{self, SCHEMES, redis};
 use crate::telemetry::logging;
 use crate::time::Length;
 
@@ -93,6 +94,7 @@ fn lengths(config: &Config, report: &mut Report) {
         ("store.timeout", store.timeout),
         ("store.commit_timeout", store.commit_timeout),
         ("store.sweep_interval", store.sweep_interval),
+        ("store.expired_memory", store.expired_memory),
     ] {
         if length > LONGEST {
             report.add(key, format!("{length} is longer than 100 years"), "make it shorter");
@@ -118,26 +120,46 @@ fn session(config: &Config, report: &mut Report) {
     }
 }
 
-/// The schemes that `store.url` may have.
-const STORES: [&str; 1] = ["memory:"];
-
 fn store(config: &Config, report: &mut Report) {
     let store = &config.store;
     // Only the scheme is quoted: behind it there may be a password.
-    match store.url.split_once(':') {
+    match store.url.expose().split_once(':') {
         Some(("memory", "")) => {}
         Some(("memory", _)) => report.add("store.url", "memory: has something behind it", "write memory:"),
+        Some((scheme, _)) if redis::SCHEMES.contains(&scheme) => redis(store, report),
         Some((scheme, _)) => {
             let scheme = format!("{scheme}:");
-            report.add("store.url", format!("there is no store {scheme:?}"), suggest(&scheme, STORES));
+            report.add("store.url", format!("there is no store {scheme:?}"), suggest(&scheme, SCHEMES));
         }
-        None => report.add("store.url", "has no scheme", suggest(&format!("{}:", store.url), STORES)),
+        None => {
+            let scheme = format!("{}:", store.url.expose());
+            report.add("store.url", "has no scheme", suggest(&scheme, SCHEMES));
+        }
     }
     report.some_time("store.timeout", store.timeout);
     report.some_time("store.commit_timeout", store.commit_timeout);
     report.some_time("store.sweep_interval", store.sweep_interval);
     report.positive("store.max_sessions", store.max_sessions);
     report.positive("store.max_bytes", store.max_bytes);
+}
+
+fn redis(store: &store::Config, report: &mut Report) {
+    if let Err((key, text)) = redis::Redis::is_private(store) {
+        return report.0.push(Problem::of(key, &text, "see its comment in config/coatroom.toml"));
+    }
+    if store.url.to_string() == store.url.expose() && store.url.expose().contains(HIDDEN) {
+        report.add(
+            "store.url",
+            format!("holds {HIDDEN}, which print-config writes"),
+            "put the password there",
+        );
+    }
+    report.not_hidden("store.password", &store.password);
+    if !store.password_file.is_empty()
+        && let Err(what) = Secret::of(&store.password, &store.password_file)
+    {
+        report.add("store.password_file", what, "name a file that can be read, and set no store.password");
+    }
 }
 
 /// Is it a token (RFC 9110 §5.6.2)? Names of headers, cookies and methods are.

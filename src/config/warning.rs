@@ -2,12 +2,13 @@
 
 use super::Config;
 use crate::proxy::backend::Address;
+use crate::store::redis;
 use crate::wire::cookie::Secure;
 
 /// One sentence each.
 pub(super) fn all(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
-    if config.store.url == "memory:" {
+    if config.store.url.scheme() == "memory" {
         let text =
             "store.url is memory: - sessions die with the process and are not shared with other instances";
         warnings.push(text.to_owned());
@@ -25,6 +26,13 @@ pub(super) fn all(config: &Config) -> Vec<String> {
         warnings.push(
             "cookie.secure is false, and proxy.listen is not a loopback address: \
              a browser would send the session over plain HTTP too"
+                .to_owned(),
+        );
+    }
+    if config.store.url.scheme().starts_with("redis") && redis::Redis::is_private(&config.store) == Ok(false)
+    {
+        warnings.push(
+            "store.url is redis:// to another machine: sessions and the password travel in the clear; write rediss://"
                 .to_owned(),
         );
     }

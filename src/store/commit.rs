@@ -134,6 +134,11 @@ impl<E: Engine> Keyed<E> {
     ) -> Result<Option<Outcome>, Error> {
         let Plan { row, old, new, cookie } = plan;
         let cycles = old == Old::Cycle;
+        if let (true, Some((record, until))) = (cycles, &new)
+            && let Some((swap, token)) = self.cycle(live, record, *until, now, progress).await?
+        {
+            return Ok((swap == Swap::Done).then_some(Outcome { row, cookie, minted: Some(token) }));
+        }
         let created = match &new {
             Some((record, until)) => Some(self.create(record, *until, progress).await?),
             None => None,

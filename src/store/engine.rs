@@ -30,6 +30,23 @@ pub enum Worth {
     Known,
 }
 
+/// A session's move from one key to another, in one step.
+#[derive(Clone, Debug)]
+pub struct Cycle {
+    /// The key that it has.
+    pub old: Key,
+    /// What must lie there.
+    pub seen: Revision,
+    /// What lies there then.
+    pub ended: Stored,
+    /// The key that it gets, which must be free.
+    pub new: Key,
+    /// What lies there then.
+    pub fresh: Stored,
+    /// What that is worth.
+    pub worth: Worth,
+}
+
 /// How a conditional write went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Swap {
@@ -81,6 +98,12 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Removes what is `seen`.
     fn remove(&self, key: &Key, seen: Revision) -> impl Future<Output = Result<Swap, Error>> + Send;
+
+    /// Moves a session to another key in one step, all of it or nothing; a new key that is taken is
+    /// [`Swap::Changed`]. `None` from an engine that can't: then it takes an `add` and a `replace`.
+    fn cycle(&self, _: &Cycle) -> Option<impl Future<Output = Result<Swap, Error>> + Send> {
+        None::<std::future::Ready<_>>
+    }
 
     /// Removes up to `batch` values that had ended by `now`.
     fn clear_expired(

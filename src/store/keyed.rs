@@ -81,7 +81,7 @@ impl<E: Engine> Keyed<E> {
             }
             return Ok(None);
         }
-        let (entry, history) = native::decode(&stored.value).map_err(|corrupt| {
+        let (entry, history) = native::decode(&key, &stored.value).map_err(|corrupt| {
             Error::new(Kind::Corrupt, format!("the record {key} is corrupt: {corrupt}"))
         })?;
         Ok(Some((entry, history, stored)))

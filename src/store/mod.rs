@@ -5,22 +5,26 @@
 
 pub mod codec;
 mod commit;
+mod config;
 pub mod engine;
+mod error;
 pub mod keyed;
 mod lane;
 pub mod memory;
+pub mod redis;
 mod write;
 
-use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use prometheus::IntCounter;
-use serde::{Deserialize, Serialize};
+
+pub use config::{Config, OnError, SCHEMES, Url};
+pub use error::{Error, Kind};
 
 use crate::session::{Cookie, Denied, Found, Plan, Row, Token};
-use crate::time::{Length, Timestamp};
+use crate::time::Timestamp;
 
 /// A future that somebody else will poll, on whatever thread.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -55,19 +59,24 @@ pub trait Store: Send + Sync + 'static {
     fn ping(&self) -> Pending<'_, Result<(), Error>>;
 }
 
-/// Opens the store that `store.url` names.
+/// Opens the store that `store.url` names. Nothing is asked of it yet.
 ///
 /// # Errors
-/// Names the schemes that exist where the URL has another one.
+/// Names the schemes that exist where the URL has another one, and says what is wrong with its settings.
 pub fn open(config: &Config, rules: keyed::Rules, counts: Counts) -> Result<Arc<dyn Store>, Error> {
-    match config.url.as_str() {
-        "memory:" => {
+    let keyed = keyed::Counts { expiries: counts.expiries, conflicts: counts.conflicts };
+    match config.url.scheme() {
+        "memory" => {
             let engine = memory::Memory::new(config, counts.evictions);
-            let counts = keyed::Counts { expiries: counts.expiries, conflicts: counts.conflicts };
-            Ok(Arc::new(keyed::Keyed::new(engine, rules, counts)))
+            Ok(Arc::new(keyed::Keyed::new(engine, rules, keyed)))
+        }
+        scheme if redis::SCHEMES.contains(&scheme) => {
+            let engine = redis::Redis::new(config, counts.connections)
+                .map_err(|(key, what)| Error::new(Kind::Refused, format!("{key}: {what}")))?;
+            Ok(Arc::new(keyed::Keyed::new(engine, rules, keyed)))
         }
         // The URL may hold a password.
-        _ => Err(Error::new(Kind::Refused, "store.url: only memory: exists")),
+        _ => Err(Error::new(Kind::Refused, format!("store.url: there are {}", SCHEMES.join(", ")))),
     }
 }
 
@@ -80,6 +89,8 @@ pub struct Counts {
     pub evictions: IntCounter,
     /// Compare-and-swaps that lost and were tried again.
     pub conflicts: IntCounter,
+    /// Connections opened to a server.
+    pub connections: IntCounter,
 }
 
 /// What was committed.
@@ -112,89 +123,4 @@ impl From<Error> for Failed {
     fn from(error: Error) -> Self {
         Self::Store(error)
     }
-}
-
-/// An ill store. That something is not there is never an error.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Error {
-    /// The kind, for those who count.
-    pub kind: Kind,
-    /// What happened, for those who read.
-    pub detail: String,
-}
-
-/// The kinds of [`Error`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// It can't be reached: nothing was sent.
-    Unreachable,
-    /// It hung up with an answer outstanding.
-    Broken,
-    /// It did not answer within the request's budget; nothing was written.
-    Timeout,
-    /// It answered that it won't.
-    Refused,
-    /// What it keeps can't be read; it is kept.
-    Corrupt,
-    /// A write was sent, and nobody can say whether it happened.
-    OutcomeUnknown,
-}
-
-impl Error {
-    /// Makes an error.
-    pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into() }
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.detail)
-    }
-}
-
-impl std::error::Error for Error {}
-
-/// `[store]`: where sessions are kept.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// `memory:`. Django: `SESSION_ENGINE`, `SESSION_FILE_PATH`.
-    pub url: String,
-    /// What a request may wait for its session to be loaded.
-    pub timeout: Length,
-    /// What a response may wait for its changes to be saved.
-    pub commit_timeout: Length,
-    /// A store that can't be asked: `reject` the request with 503, or go on as `anonymous`.
-    pub on_error: OnError,
-    /// `memory:` sessions at most; then the least worthy go first.
-    pub max_sessions: usize,
-    /// `memory:` bytes at most, keys and bookkeeping included.
-    pub max_bytes: usize,
-    /// `memory:` how often expired sessions are cleared.
-    pub sweep_interval: Length,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            url: "memory:".to_owned(),
-            timeout: Length::millis(250),
-            commit_timeout: Length::secs(1),
-            on_error: OnError::Reject,
-            max_sessions: 1_000_000,
-            max_bytes: 512 * 1024 * 1024,
-            sweep_interval: Length::secs(10),
-        }
-    }
-}
-
-/// What happens to a request whose session can't be loaded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OnError {
-    /// The client gets 503.
-    Reject,
-    /// The request goes on as `unavailable`.
-    Anonymous,
 }

@@ -7,7 +7,7 @@ use aws_lc_rs::rand;
 use tokio::time::{Instant, timeout_at};
 
 use super::codec::native;
-use super::engine::{Engine, Stored, Swap, Worth};
+use super::engine::{Cycle, Engine, Stored, Swap, Worth};
 use super::keyed::Keyed;
 use super::{Error, Kind};
 use crate::session::record::{Entry, How, Tombstone};
@@ -84,11 +84,55 @@ impl<E: Engine> Keyed<E> {
                 (swap, _) => Ok(swap),
             };
         }
+        let new = self.memory(live, how, now)?;
+        self.swap(live.key, live.revision, new, Worth::Ended).await
+    }
+
+    /// Moves a session to a new token in one step. `None` where that takes several: nothing was done.
+    pub(super) async fn cycle(
+        &self,
+        live: &Live,
+        record: &Record,
+        until: Timestamp,
+        now: Timestamp,
+        progress: &Progress,
+    ) -> Result<Option<(Swap, Token)>, Error> {
+        if self.rules.ended_memory.is_zero() {
+            return Ok(None);
+        }
+        let (token, new, fresh) = self.mint(record, until)?;
+        let before = Box::new(live.record.clone());
+        let ended =
+            self.memory(live, How::Cycled { successor: new, before, revision: live.revision }, now)?;
+        let (mine, worth) = (ended.revision, self.worth(record));
+        let cycle = Cycle { old: live.key, seen: live.revision, ended, new, fresh, worth };
+        if self.engine.cycle(&cycle).is_none() {
+            return Ok(None);
+        }
+        progress.sent.store(true, Relaxed);
+        let send = || async {
+            match self.engine.cycle(&cycle) {
+                Some(step) => step.await,
+                None => Ok(Swap::Changed),
+            }
+        };
+        Ok(Some((self.settle(live.key, live.revision, mine, send).await?, token)))
+    }
+
+    /// A token that nobody has, and what is filed under it.
+    fn mint(&self, record: &Record, until: Timestamp) -> Result<(Token, Key, Stored), Error> {
+        let token = Token::from_bits(&random()?);
+        let key = Key::of(&self.rules.realm, &token);
+        let value = native::encode(&key, &Entry::Live(record.clone()), &[None; 3]);
+        Ok((token, key, Stored { value, revision: new_revision()?, until }))
+    }
+
+    /// What is remembered of a session that ends.
+    fn memory(&self, live: &Live, how: How, now: Timestamp) -> Result<Stored, Error> {
         let mut next = live.clone();
         (next.revision, next.history, next.until) =
             (new_revision()?, older(live), now.plus(self.rules.ended_memory));
-        let new = shelve(&Entry::Ended(Tombstone { at: now, how }), &next);
-        self.swap(live.key, live.revision, new, Worth::Ended).await
+        Ok(shelve(&Entry::Ended(Tombstone { at: now, how }), &next))
     }
 
     /// Files a record under a token that nobody has.
@@ -100,14 +144,11 @@ impl<E: Engine> Keyed<E> {
     ) -> Result<(Token, Key, Revision), Error> {
         progress.sent.store(true, Relaxed);
         loop {
-            let token = Token::from_bits(&random()?);
-            let key = Key::of(&self.rules.realm, &token);
-            let value = native::encode(&Entry::Live(record.clone()), &[None; 3]);
-            let new = Stored { value, revision: new_revision()?, until };
+            let (token, key, new) = self.mint(record, until)?;
             let (mine, worth) = (new.revision, self.worth(record));
             let added = match self.engine.add(&key, new.clone(), worth).await {
                 Ok(added) => added,
-                Err(error) if nothing_happened(&error) => return Err(error),
+                Err(error) if error.kind.nothing_happened() => return Err(error),
                 // It may have been added all the same; then the key is taken, by us.
                 Err(_) => {
                     self.engine.add(&key, new, worth).await?
@@ -122,21 +163,35 @@ impl<E: Engine> Keyed<E> {
 
     /// Replaces, and where the outcome is unknown finds out.
     async fn swap(&self, key: Key, seen: Revision, new: Stored, worth: Worth) -> Result<Swap, Error> {
-        let mine = new.revision;
+        let send = || self.engine.replace(&key, seen, new.clone(), worth);
+        self.settle(key, seen, new.revision, send).await
+    }
+
+    /// Sends a write that puts the revision `mine` where `seen` is, and where its outcome is unknown finds out.
+    async fn settle<F>(
+        &self,
+        key: Key,
+        seen: Revision,
+        mine: Revision,
+        send: impl Fn() -> F,
+    ) -> Result<Swap, Error>
+    where
+        F: Future<Output = Result<Swap, Error>>,
+    {
         let mut doubt: Option<Error> = None;
         for _ in 0..TRIES {
             // If it is not the first time: the first one may still arrive, but only one of them can find what was seen.
-            doubt = match (self.engine.replace(&key, seen, new.clone(), worth).await, doubt) {
+            doubt = match (send().await, doubt) {
                 (Ok(Swap::Done), _) => return Ok(Swap::Done),
                 (Ok(other), None) => return Ok(other),
                 (Ok(_), doubt) => doubt,
-                (Err(error), None) if nothing_happened(&error) => return Err(error),
+                (Err(error), None) if error.kind.nothing_happened() => return Err(error),
                 (Err(error), _) => Some(error),
             };
             let unknown = |what| Err(unknown(doubt.as_ref(), what));
             let Ok(there) = self.engine.get(&key).await else { return unknown("reading back failed too") };
             let Some(there) = there else { return unknown("the record is gone") };
-            let Ok((_, history)) = native::decode(&there.value) else {
+            let Ok((_, history)) = native::decode(&key, &there.value) else {
                 return unknown("the record is corrupt");
             };
             if there.revision == mine || history.contains(&Some(mine)) {
@@ -158,17 +213,16 @@ impl<E: Engine> Keyed<E> {
 }
 
 fn shelve(entry: &Entry, state: &Live) -> Stored {
-    Stored { value: native::encode(entry, &state.history), revision: state.revision, until: state.until }
+    Stored {
+        value: native::encode(&state.key, entry, &state.history),
+        revision: state.revision,
+        until: state.until,
+    }
 }
 
 fn unknown(doubt: Option<&Error>, what: &str) -> Error {
     let first = doubt.map_or_else(String::new, |first| format!("{first}; "));
     Error::new(Kind::OutcomeUnknown, first + what)
-}
-
-/// Does an error say that its write did not happen?
-const fn nothing_happened(error: &Error) -> bool {
-    matches!(error.kind, Kind::Unreachable | Kind::Refused)
 }
 
 /// Sends a write that may be sent twice, and says whether the answer to the first try was lost.
@@ -178,7 +232,7 @@ where
 {
     match send().await {
         Ok(done) => Ok((done, false)),
-        Err(error) if nothing_happened(&error) => Err(error),
+        Err(error) if error.kind.nothing_happened() => Err(error),
         Err(error) => match send().await {
             Ok(done) => Ok((done, true)),
             Err(again) => Err(unknown(Some(&error), &again.detail)),

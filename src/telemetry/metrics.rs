@@ -34,7 +34,7 @@ pub struct Metrics {
     refusals: Vec<(&'static str, IntCounter)>,
     stripped: [IntCounter; Side::ALL.len()],
     operations: [Histogram; Operation::ALL.len()],
-    store_errors: [IntCounter; Operation::ALL.len()],
+    store_errors: [Vec<(&'static str, IntCounter)>; Operation::ALL.len()],
     requests: Requests,
     request_duration: Histogram,
     own_duration: Histogram,
@@ -55,6 +55,8 @@ pub struct Metrics {
     pub conflicts: IntCounter,
     /// `Set-Cookie` lines of the backend that a browser would send back as ours, and that were dropped.
     pub cookies_dropped: IntCounter,
+    /// Connections opened to the store's server.
+    pub store_connections: IntCounter,
     /// Connections opened to the backend.
     pub backend_connections: IntCounter,
     /// Panics caught; each was a lost request.
@@ -62,15 +64,18 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers everything; `refusal_reasons` are the labels that [`Metrics::refused`] will be given.
+    /// Registers everything; `refusal_reasons` are the labels that [`Metrics::refused`] will be given, `store_kinds`
+    /// those of [`Metrics::store_error`].
     #[rustfmt::skip] // a table: one metric a line
-    pub fn new(refusal_reasons: &[&'static str]) -> Self {
+    pub fn new(refusal_reasons: &[&'static str], store_kinds: &[&'static str]) -> Self {
         let book = Book::new();
         let mut reasons = refusal_reasons.to_vec();
         reasons.retain(|reason| *reason != OTHER);
         reasons.push(OTHER);
         let refusals = book.counter_family("coatroom_directives_refused_total", "Directives refused, by what was wrong with them.", &["reason"]);
         let refusals = reasons.iter().map(|reason| (*reason, refusals.with_label_values(&[reason]))).collect();
+        let store_errors = book.counter_family("coatroom_store_errors_total", "Operations that the store could not do, by what was wrong.", &["operation", "kind"]);
+        let kinds = |operation: Operation| store_kinds.iter().map(|kind| (*kind, store_errors.with_label_values(&[operation.label(), kind]))).collect();
         Self {
             loads: book.counters("coatroom_session_loads_total", "Requests by what was found for their session.", "result", Load::ALL.map(Load::label)),
             saves: book.counters("coatroom_session_saves_total", "Writes to existing sessions by what came of them.", "result", Save::ALL.map(Save::label)),
@@ -84,7 +89,8 @@ impl Metrics {
             stripped: book.counters("coatroom_headers_stripped_total", "Headers removed because only the sidecar may send them, by whose they were.", "side", Side::ALL.map(Side::label)),
             cookies_dropped: book.counter("coatroom_cookies_dropped_total", "Set-Cookie lines of the backend dropped because they would be read as the session cookie."),
             operations: book.histograms("coatroom_store_operation_duration_seconds", "Time that the store took, failures included.", "operation", Operation::ALL.map(Operation::label), STORE_SECONDS),
-            store_errors: book.counters("coatroom_store_errors_total", "Operations that the store could not do.", "operation", Operation::ALL.map(Operation::label)),
+            store_errors: Operation::ALL.map(kinds),
+            store_connections: book.counter("coatroom_store_connections_total", "Connections opened to the store's server."),
             requests: Requests::new(book.counter_family("coatroom_http_requests_total", "Requests answered, by method and status.", &["method", "code"])),
             request_duration: book.histogram("coatroom_http_request_duration_seconds", "Time from a request's head to the head of its response.", REQUEST_SECONDS),
             own_duration: book.histogram("coatroom_http_own_duration_seconds", "The sidecar's own share of it: without the wait for the backend.", OWN_SECONDS),
@@ -134,9 +140,12 @@ impl Metrics {
         self.operations[operation as usize].observe(took.as_secs_f64());
     }
 
-    /// Counts one operation that the store could not do.
-    pub fn store_error(&self, operation: Operation) {
-        self.store_errors[operation as usize].inc();
+    /// Counts one operation that the store could not do; a kind that [`Metrics::new`] was not told of is not counted.
+    pub fn store_error(&self, operation: Operation, kind: &'static str) {
+        let known = self.store_errors[operation as usize].iter().find(|(label, _)| *label == kind);
+        if let Some((_, counter)) = known {
+            counter.inc();
+        }
     }
 
     /// Counts one answered request: `took` until the head of its response was ready, `waited` of it for the backend

@@ -22,7 +22,7 @@ struct Served {
 async fn served(bounds: Bounds) -> Served {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = listener.local_addr().unwrap();
-    let metrics = Arc::new(Metrics::new(&["malformed", "nonce"]));
+    let metrics = Arc::new(Metrics::new(&["malformed", "nonce"], &["broken", "oom"]));
     let health = Health::new();
     let stop = CancellationToken::new();
     let task =
@@ -63,14 +63,15 @@ fn touch_everything(metrics: &Metrics) -> Vec<metrics::Raised> {
     Side::ALL.iter().for_each(|side| metrics.stripped(*side, 2));
     for operation in Operation::ALL {
         metrics.operation(operation, Duration::from_micros(40));
-        metrics.store_error(operation);
+        ["broken", "oom", "never heard of"].iter().for_each(|kind| metrics.store_error(operation, kind));
     }
     BackendError::ALL.iter().for_each(|kind| metrics.backend_error(*kind));
     metrics.answered(&Method::GET, StatusCode::OK, Duration::from_micros(1500), Duration::from_micros(1493));
     let rest =
         [&metrics.creates, &metrics.flushes, &metrics.expiries, &metrics.evictions, &metrics.conflicts];
     rest.iter().for_each(|counter| counter.inc());
-    let rest = [&metrics.cookies_dropped, &metrics.backend_connections, &metrics.panics];
+    let rest =
+        [&metrics.cookies_dropped, &metrics.store_connections, &metrics.backend_connections, &metrics.panics];
     rest.iter().for_each(|counter| counter.inc());
     vec![metrics.in_flight(), metrics.connection(), metrics.tunnel()]
 }
@@ -129,7 +130,7 @@ async fn promtool_finds_nothing_to_say_about_the_metrics() {
 }
 
 /// The families and their types, in order.
-const FAMILIES: [&str; 24] = [
+const FAMILIES: [&str; 25] = [
     "backend_connections_total counter",
     "backend_errors_total counter",
     "build_info gauge",
@@ -151,6 +152,7 @@ const FAMILIES: [&str; 24] = [
     "session_flushes_total counter",
     "session_loads_total counter",
     "session_saves_total counter",
+    "store_connections_total counter",
     "store_errors_total counter",
     "store_operation_duration_seconds histogram",
     "tunnels gauge",

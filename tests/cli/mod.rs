@@ -131,7 +131,12 @@ fn a_secret_is_never_printed() {
     let secret = "hunter2-hunter2-hunter2";
     let file = file(secret);
     let key = stdout(&coatroom(&["keys", "generate"], &[]));
-    let good = [("COATROOM__HEADERS__SECRET", secret), ("COATROOM__COOKIE__KEYS", key.trim())];
+    let url = format!("redis://:{secret}@store");
+    let good = [
+        ("COATROOM__HEADERS__SECRET", secret),
+        ("COATROOM__COOKIE__KEYS", key.trim()),
+        ("COATROOM__STORE__URL", &url),
+    ];
     let printed = coatroom(&["print-config"], &good);
     assert_eq!(printed.status.code(), Some(0), "{}", stderr(&printed));
     assert!(stdout(&printed).contains("secret = \"(hidden)\"") && !stdout(&printed).contains(key.trim()));
@@ -144,7 +149,7 @@ fn a_secret_is_never_printed() {
             ("COATROOM__HEADERS__SECRET_FILE", path(&file)),
             ("COATROOM__HEADERS__SECRT", secret),
             ("COATROOM__COOKIE__KEYS", secret),
-            ("COATROOM__STORE__URL", &format!("redis://:{secret}@store")),
+            ("COATROOM__STORE__URL", &format!("redys://:{secret}@store")),
         ],
     );
     assert_eq!(bad.status.code(), Some(78));

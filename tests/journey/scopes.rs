@@ -31,12 +31,13 @@ fn shelf() -> Arc<dyn Store> {
         expiries: metrics.expiries.clone(),
         evictions: metrics.evictions.clone(),
         conflicts: metrics.conflicts.clone(),
+        connections: metrics.store_connections.clone(),
     };
     store::open(&store::Config::default(), rules, counts).expect("memory")
 }
 
 fn metrics() -> Arc<Metrics> {
-    Arc::new(Metrics::new(&Reason::ALL.map(Reason::label)))
+    Arc::new(Metrics::new(&Reason::ALL.map(Reason::label), &store::Kind::ALL.map(store::Kind::label)))
 }
 
 /// What is left of a sidecar without its sockets.

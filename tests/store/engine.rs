@@ -70,6 +70,7 @@ macro_rules! engine_suite {
 }
 
 engine_suite!(memory, || async { crate::store::support::memory() });
+engine_suite!(redis, || async { crate::store::support::redis() }, clears itself);
 
 const ANONYMOUS: Worth = Worth::Anonymous;
 
@@ -356,13 +357,13 @@ pub(crate) async fn it_answers_a_ping(engine: impl Engine) {
 }
 
 /// Ends at `until`, and is what the codec makes of a session or of the memory of an ended one.
-fn entry(is_session: bool, bits: u64, until: Timestamp) -> Stored {
+fn entry(is_session: bool, n: u64, until: Timestamp) -> Stored {
     let entry = if is_session {
         Entry::Live(Record::new(SCOPE, until))
     } else {
         Entry::Ended(Tombstone { at: until, how: How::Flushed })
     };
-    Stored { value: native::encode(&entry, &[None; 3]), revision: revision(bits), until }
+    Stored { value: native::encode(&key(n), &entry, &[None; 3]), revision: revision(n), until }
 }
 
 pub(crate) async fn clearing_removes_what_ended_at_exactly_now_and_keeps_the_rest(engine: impl Engine) {

@@ -379,7 +379,7 @@ async fn a_corrupt_record_is_an_error_and_is_kept() {
     let token = Token::from_bits(&[5; 20]);
     let (key, until) = (Key::of("", &token), rig.now().plus(AGE));
     for (n, value) in
-        [&b""[..], b"1:", b"1:00000000L", b"2:00000000L\n{}", b"flaskdj:alkdjf"].into_iter().enumerate()
+        [&b""[..], b"1:", b"1:AAAAAAL", b"2:AAAAAAL\n{}", b"flaskdj:alkdjf"].into_iter().enumerate()
     {
         let stored = Stored { value: Bytes::from_static(value), revision: revision(n as u64 + 1), until };
         assert_eq!(spy.engine().add(&key, stored.clone(), Worth::Known).await, Ok(true));

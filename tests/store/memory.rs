@@ -288,7 +288,7 @@ async fn every_byte_is_given_back() {
 #[tokio::test]
 async fn a_million_sessions_that_come_and_go_leave_no_queue_behind() {
     let (memory, evictions) = limited(1_000, usize::MAX);
-    let value = Bytes::from_static(b"1:00000000L");
+    let value = Bytes::from_static(b"1:AAAAAAL");
     for n in 0..1_000_000 {
         let new = Stored { value: value.clone(), revision: revision(n + 1), until: Timestamp::MAX };
         let worth = if n % 2 == 0 { Worth::Anonymous } else { Worth::Known };

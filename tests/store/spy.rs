@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use coatroom::session::Key;
 use coatroom::session::record::Revision;
-use coatroom::store::engine::{Cleared, Engine, Stored, Swap, Worth};
+use coatroom::store::engine::{Cleared, Cycle, Engine, Stored, Swap, Worth};
 use coatroom::store::{Error, Kind};
 use coatroom::time::Timestamp;
 use tokio::sync::Semaphore;
@@ -18,6 +18,7 @@ pub(crate) enum Op {
     Replace,
     Touch,
     Remove,
+    Cycle,
     Clear,
     Ping,
 }
@@ -191,6 +192,11 @@ impl<E: Engine> Engine for Spy<E> {
 
     async fn remove(&self, key: &Key, seen: Revision) -> Result<Swap, Error> {
         self.call(Op::Remove, self.engine.remove(key, seen)).await
+    }
+
+    fn cycle(&self, cycle: &Cycle) -> Option<impl Future<Output = Result<Swap, Error>> + Send> {
+        let step = self.engine.cycle(cycle)?;
+        Some(self.call(Op::Cycle, step))
     }
 
     async fn clear_expired(&self, now: Timestamp, batch: usize) -> Result<Cleared, Error> {

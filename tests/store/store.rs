@@ -127,6 +127,7 @@ macro_rules! store_suite {
 }
 
 store_suite!(memory, || async { crate::store::support::memory() });
+store_suite!(redis, || async { crate::store::support::redis() });
 
 fn text(cookie: Cookie) -> &'static str {
     match cookie {

@@ -8,9 +8,10 @@ use coatroom::session::data::Map;
 use coatroom::session::{
     Asked, Condition, Config, Directive, Found, Key, Limits, Live, Policy, Revision, Scope, Token, plan,
 };
-use coatroom::store::engine::{Cleared, Engine, Stored, Swap, Worth};
+use coatroom::store::engine::{Cleared, Cycle, Engine, Stored, Swap, Worth};
 use coatroom::store::keyed::{Counts, Keyed, Rules};
 use coatroom::store::memory::Memory;
+use coatroom::store::redis::Redis;
 use coatroom::store::{self, Decide, Error, Failed, Outcome, Store};
 use coatroom::time::{Clock, Length, Timestamp};
 use prometheus::IntCounter;
@@ -34,6 +35,55 @@ pub(crate) fn counter() -> IntCounter {
 /// A memory engine with room for everything.
 pub(crate) fn memory() -> Memory {
     Memory::new(&store::Config::default(), counter())
+}
+
+/// A Redis engine on a server of its own, which ends with it.
+pub(crate) fn redis() -> Served<Redis> {
+    let server = crate::support::Redis::start();
+    let config = store::Config { url: (&*server.url()).into(), ..store::Config::default() };
+    let engine = Redis::new(&config, counter()).unwrap_or_else(|(key, what)| panic!("{key}: {what}"));
+    Served { engine, server }
+}
+
+/// An engine, and the server that it asks.
+#[allow(dead_code, reason = "it lives as long as its engine")]
+pub(crate) struct Served<E> {
+    engine: E,
+    pub(crate) server: crate::support::Redis,
+}
+
+impl<E: Engine> Engine for Served<E> {
+    async fn get(&self, key: &Key) -> Result<Option<Stored>, Error> {
+        self.engine.get(key).await
+    }
+
+    async fn add(&self, key: &Key, new: Stored, worth: Worth) -> Result<bool, Error> {
+        self.engine.add(key, new, worth).await
+    }
+
+    async fn replace(&self, key: &Key, seen: Revision, new: Stored, worth: Worth) -> Result<Swap, Error> {
+        self.engine.replace(key, seen, new, worth).await
+    }
+
+    async fn touch(&self, key: &Key, seen: Revision, until: Timestamp) -> Result<Swap, Error> {
+        self.engine.touch(key, seen, until).await
+    }
+
+    async fn remove(&self, key: &Key, seen: Revision) -> Result<Swap, Error> {
+        self.engine.remove(key, seen).await
+    }
+
+    fn cycle(&self, cycle: &Cycle) -> Option<impl Future<Output = Result<Swap, Error>> + Send> {
+        self.engine.cycle(cycle)
+    }
+
+    async fn clear_expired(&self, now: Timestamp, batch: usize) -> Result<Cleared, Error> {
+        self.engine.clear_expired(now, batch).await
+    }
+
+    async fn ping(&self) -> Result<(), Error> {
+        self.engine.ping().await
+    }
 }
 
 /// The entries of a JSON object.
@@ -150,6 +200,16 @@ impl<E: Engine> Engine for Shared<E> {
         let swap = self.engine.remove(key, seen).await;
         self.turns().await;
         swap
+    }
+
+    fn cycle(&self, cycle: &Cycle) -> Option<impl Future<Output = Result<Swap, Error>> + Send> {
+        let step = self.engine.cycle(cycle)?;
+        Some(async {
+            self.turns().await;
+            let swap = step.await;
+            self.turns().await;
+            swap
+        })
     }
 
     async fn clear_expired(&self, now: Timestamp, batch: usize) -> Result<Cleared, Error> {

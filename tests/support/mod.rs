@@ -9,6 +9,7 @@ pub mod client;
 pub mod gate;
 pub mod line;
 pub mod process;
+pub mod redis;
 pub mod sidecar;
 
 pub use backend::{Answer, Backend, Seen};
@@ -16,4 +17,5 @@ pub use child::Child;
 pub use client::{Browser, Reply, send};
 pub use line::{End, Line, Stage};
 pub use process::Program;
+pub use redis::Redis;
 pub use sidecar::Sidecar;

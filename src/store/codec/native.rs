@@ -1,12 +1,17 @@
 //! Our own form of a record: `1:`, a checksum, a line of fields, the data as JSON.
 //!
 //! ```text
-//! 1:6b2f0c1aL18c5a3e0c80.1b7740.d.5f2c91aa.00000000000000ab.
+//! 1:YzV4lwLAAzAfZnb3pgA.A.d.gAAAAAAAACr
 //! {"user_id":1}
 //! ```
-//! The fields of a session are, divided by dots: creation (hexadecimal milliseconds), last save (milliseconds after
-//! it), expiry (`d`, `b`, `i` and seconds, `t` and milliseconds), scope, up to three earlier revisions, subject. The
-//! data is the very text that the backend reads, so a load parses no JSON and copies nothing.
+//! The fields of a session are, divided by dots: the scope (six digits) and the creation (milliseconds), the last
+//! save (milliseconds after it), the expiry (`d`, `b`, `i` and seconds, `t` and milliseconds), up to three earlier
+//! revisions (eleven digits each), and `~` with the subject; empty ones at the end are left out. Numbers are written
+//! in the 64 digits of base64url, since a store keeps a record for each visitor. The data is the very text that the
+//! backend reads, so a load parses no JSON and copies nothing.
+//!
+//! The checksum is over the record's key too: a record that comes back under another key, by whatever mistake of
+//! whatever medium, is corrupt, and never somebody else's session.
 
 use std::fmt::Write as _;
 
@@ -19,8 +24,14 @@ use crate::session::record::{Entry, History, How, Record, Revision, Scope, Tombs
 use crate::session::token::Key;
 use crate::time::Timestamp;
 
-/// Where the checksum ends and the kind begins: `1:` and eight digits.
-const KIND: usize = 10;
+/// Where the checksum ends and the kind begins: `1:` and six digits.
+const KIND: usize = 8;
+/// The digits of numbers, in the order of base64url.
+const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+/// Digits of a checksum and of a scope: 32 bits.
+const WORD: usize = 6;
+/// Digits of a revision: 64 bits.
+const REVISION: usize = 11;
 
 /// Why bytes are no record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,9 +53,9 @@ pub fn is_session(value: &[u8]) -> bool {
 }
 
 /// Writes what is to be kept under a key.
-pub fn encode(entry: &Entry, history: &History) -> Bytes {
-    let mut text = String::with_capacity(256);
-    text.push_str("1:00000000");
+pub fn encode(key: &Key, entry: &Entry, history: &History) -> Bytes {
+    let mut text = String::with_capacity(320);
+    text.push_str("1:AAAAAA");
     let data = match entry {
         Entry::Live(record) => {
             text.push('L');
@@ -52,12 +63,20 @@ pub fn encode(entry: &Entry, history: &History) -> Bytes {
             Some(record.data.text())
         }
         Entry::Ended(Tombstone { at, how: How::Flushed }) => {
-            put(&mut text, format_args!("F{:x}.{}", at.as_millis(), revisions(history)));
+            text.push('F');
+            number(&mut text, bits(*at), 1);
+            text.push('.');
+            revisions(&mut text, history);
             None
         }
         Entry::Ended(Tombstone { at, how: How::Cycled { successor, before, revision } }) => {
-            let at = at.as_millis();
-            put(&mut text, format_args!("C{at:x}.{}.{successor}.{revision}.", revisions(history)));
+            text.push('C');
+            number(&mut text, bits(*at), 1);
+            text.push('.');
+            revisions(&mut text, history);
+            write!(text, ".{successor}.").expect("writing into memory succeeds");
+            number(&mut text, revision.bits(), REVISION);
+            text.push('.');
             fields(&mut text, before, &[None; 3]);
             Some(before.data.text())
         }
@@ -65,47 +84,80 @@ pub fn encode(entry: &Entry, history: &History) -> Bytes {
     text.push('\n');
     let mut bytes = text.into_bytes();
     bytes.extend_from_slice(data.map_or(&[], |data| &data[..]));
-    let sum = format!("{:08x}", crc32fast::hash(&bytes[KIND..]));
+    let mut sum = String::new();
+    number(&mut sum, checksum(key, &bytes).into(), WORD);
     bytes[2..KIND].copy_from_slice(sum.as_bytes());
     // Without the spare room of a vector: an engine in memory keeps this, and counts its length.
     Bytes::from(bytes.into_boxed_slice())
 }
 
-fn put(text: &mut String, args: std::fmt::Arguments<'_>) {
-    text.write_fmt(args).expect("writing into memory succeeds");
+/// The checksum of a record under its key.
+fn checksum(key: &Key, value: &[u8]) -> u32 {
+    let mut sum = crc32fast::Hasher::new();
+    sum.update(key.as_bytes());
+    sum.update(&value[KIND..]);
+    sum.finalize()
 }
 
-fn revisions(history: &History) -> String {
-    history.iter().flatten().map(Revision::to_string).collect()
+/// Writes a number in at least so many digits.
+fn number(text: &mut String, bits: u64, least: usize) {
+    let mut digits = [0; REVISION];
+    let mut begin = REVISION;
+    let mut rest = bits;
+    while rest > 0 || begin > REVISION - least {
+        begin -= 1;
+        digits[begin] = DIGITS[(rest & 63) as usize];
+        rest >>= 6;
+    }
+    text.push_str(std::str::from_utf8(&digits[begin..]).expect("the digits are ASCII"));
+}
+
+/// The bits of an instant; before 1970 there was no session.
+fn bits(instant: Timestamp) -> u64 {
+    u64::try_from(instant.as_millis()).unwrap_or(0)
+}
+
+fn revisions(text: &mut String, history: &History) {
+    history.iter().flatten().for_each(|revision| number(text, revision.bits(), REVISION));
 }
 
 fn fields(text: &mut String, record: &Record, history: &History) {
-    let created = record.created_at.as_millis();
-    put(text, format_args!("{created:x}.{:x}.", (record.modified_at.as_millis() - created).max(0)));
+    number(text, record.scope.0.into(), WORD);
+    number(text, bits(record.created_at), 1);
+    text.push('.');
+    number(text, bits(record.modified_at).saturating_sub(bits(record.created_at)), 1);
     match record.expiry {
-        Expiry::Default => text.push('d'),
-        Expiry::Browser => text.push('b'),
-        Expiry::Idle(secs) => put(text, format_args!("i{secs:x}")),
-        Expiry::At(at) => put(text, format_args!("t{:x}", at.as_millis())),
+        Expiry::Default => text.push_str(".d"),
+        Expiry::Browser => text.push_str(".b"),
+        Expiry::Idle(secs) => {
+            text.push_str(".i");
+            number(text, secs, 1);
+        }
+        Expiry::At(at) => {
+            text.push_str(".t");
+            number(text, bits(at), 1);
+        }
     }
-    put(text, format_args!(".{:08x}.{}.", record.scope.0, revisions(history)));
+    let known = history.iter().any(Option::is_some);
+    if known || record.subject.is_some() {
+        text.push('.');
+        revisions(text, history);
+    }
     // `~` stands for "a subject", so that an empty one is not none.
     if let Some(subject) = &record.subject {
-        put(text, format_args!("~{}", utf8_percent_encode(subject, NON_ALPHANUMERIC)));
+        write!(text, ".~{}", utf8_percent_encode(subject, NON_ALPHANUMERIC))
+            .expect("writing into memory succeeds");
     }
 }
 
-/// Reads what [`encode`] wrote.
+/// Reads what [`encode`] wrote under the same key.
 ///
 /// # Errors
 /// [`Corrupt`] for anything else: no byte of it is used.
-pub fn decode(value: &Bytes) -> Result<(Entry, History), Corrupt> {
-    let sum = value.strip_prefix(b"1:").and_then(|rest| rest.get(..8)).ok_or(Corrupt::Form)?;
-    let sum = std::str::from_utf8(sum)
-        .ok()
-        .and_then(|hex| u32::from_str_radix(hex, 16).ok())
-        .ok_or(Corrupt::Form)?;
-    if crc32fast::hash(&value[KIND..]) != sum {
+pub fn decode(key: &Key, value: &Bytes) -> Result<(Entry, History), Corrupt> {
+    let sum = value.strip_prefix(b"1:").and_then(|rest| rest.get(..WORD)).ok_or(Corrupt::Form)?;
+    let sum = std::str::from_utf8(sum).ok().and_then(word).ok_or(Corrupt::Form)?;
+    if checksum(key, value) != sum {
         return Err(Corrupt::Checksum);
     }
     let end = memchr::memchr(b'\n', value).ok_or(Corrupt::Fields)?;
@@ -129,7 +181,7 @@ fn read(line: &str, data: Data) -> Option<(Entry, History)> {
                 How::Flushed
             } else {
                 let successor = Key::from_hex(fields.next()?.as_bytes())?;
-                let revision = Revision::parse(fields.next()?)?;
+                let revision = Revision::from_bits(value(fields.next()?)?)?;
                 How::Cycled { successor, revision, before: Box::new(live(&mut fields, data)?.0) }
             };
             Some((Entry::Ended(Tombstone { at, how }), history))
@@ -139,34 +191,47 @@ fn read(line: &str, data: Data) -> Option<(Entry, History)> {
 }
 
 fn live<'a>(fields: &mut impl Iterator<Item = &'a str>, data: Data) -> Option<(Record, History)> {
-    let created_at = instant(fields.next()?)?;
+    let (scope, created) = fields.next()?.split_at_checked(WORD)?;
+    let (scope, created_at) = (Scope(word(scope)?), instant(created)?);
     let modified_at =
         Timestamp::from_millis(created_at.as_millis().checked_add(instant(fields.next()?)?.as_millis())?);
-    let (kind, number) = fields.next()?.split_at_checked(1)?;
+    let (kind, digits) = fields.next()?.split_at_checked(1)?;
     let expiry = match kind {
         "d" => Expiry::Default,
         "b" => Expiry::Browser,
-        "i" => Expiry::Idle(u64::from_str_radix(number, 16).ok()?),
-        "t" => Expiry::At(instant(number)?),
+        "i" => Expiry::Idle(value(digits)?),
+        "t" => Expiry::At(instant(digits)?),
         _ => return None,
     };
-    let scope = Scope(u32::from_str_radix(fields.next()?, 16).ok()?);
-    let history = past(fields.next()?)?;
-    let subject = match fields.next()?.strip_prefix('~') {
-        Some(subject) => Some(percent_decode_str(subject).decode_utf8().ok()?.into_owned()),
+    let history = past(fields.next().unwrap_or_default())?;
+    let subject = match fields.next() {
+        Some(subject) => {
+            Some(percent_decode_str(subject.strip_prefix('~')?).decode_utf8().ok()?.into_owned())
+        }
         None => None,
     };
     Some((Record { data, created_at, modified_at, expiry, scope, subject }, history))
 }
 
-fn instant(hex: &str) -> Option<Timestamp> {
-    i64::from_str_radix(hex, 16).ok().map(Timestamp::from_millis)
+/// Reads a number.
+fn value(digits: &str) -> Option<u64> {
+    let digit = |byte: u8| memchr::memchr(byte, DIGITS).map(|digit| digit as u64);
+    let more = |number: u64, byte| (number >> 58 == 0).then(|| Some(number << 6 | digit(byte)?)).flatten();
+    (!digits.is_empty()).then(|| digits.bytes().try_fold(0, more)).flatten()
 }
 
-fn past(hex: &str) -> Option<History> {
+fn word(digits: &str) -> Option<u32> {
+    value(digits).and_then(|number| u32::try_from(number).ok())
+}
+
+fn instant(digits: &str) -> Option<Timestamp> {
+    value(digits).and_then(|millis| i64::try_from(millis).ok()).map(Timestamp::from_millis)
+}
+
+fn past(digits: &str) -> Option<History> {
     let mut history = [None; 3];
-    for (n, slot) in history.iter_mut().enumerate().take(hex.len() / 16) {
-        *slot = Some(Revision::parse(hex.get(n * 16..n * 16 + 16)?)?);
+    for (n, slot) in history.iter_mut().enumerate().take(digits.len() / REVISION) {
+        *slot = Some(Revision::from_bits(value(digits.get(n * REVISION..(n + 1) * REVISION)?)?)?);
     }
     Some(history)
 }
@@ -175,6 +240,8 @@ fn past(hex: &str) -> Option<History> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    const KEY: Key = Key::from_bytes([7; 20]);
 
     fn record(expiry: Expiry, subject: Option<String>) -> Record {
         Record {
@@ -211,8 +278,8 @@ mod tests {
                     .iter_mut()
                     .take(known)
                     .for_each(|slot| *slot = Revision::from_bits(known as u64 + 40));
-                let value = encode(&entry, &history);
-                assert_eq!(decode(&value), Ok((entry.clone(), history)), "{value:?}");
+                let value = encode(&KEY, &entry, &history);
+                assert_eq!(decode(&KEY, &value), Ok((entry.clone(), history)), "{value:?}");
                 assert_eq!(is_session(&value), matches!(entry, Entry::Live(_)));
             }
         }
@@ -221,31 +288,54 @@ mod tests {
     #[test]
     fn a_changed_byte_is_never_somebody_elses_data() {
         for entry in entries() {
-            let value = encode(&entry, &[None; 3]);
+            let value = encode(&KEY, &entry, &[None; 3]);
             for at in 0..value.len() {
                 for bit in 0..8 {
                     let mut bytes = value.to_vec();
                     bytes[at] ^= 1 << bit;
-                    // Upper case digits of the checksum are the same number.
-                    let same = (2..KIND).contains(&at) && bytes[at].eq_ignore_ascii_case(&value[at]);
-                    assert_eq!(decode(&Bytes::from(bytes)).is_ok(), same, "byte {at} bit {bit}");
+                    assert!(decode(&KEY, &Bytes::from(bytes)).is_err(), "byte {at} bit {bit}");
                 }
             }
         }
     }
 
     #[test]
+    fn a_record_under_another_key_is_never_a_session() {
+        for entry in entries() {
+            let value = encode(&KEY, &entry, &[None; 3]);
+            assert_eq!(decode(&Key::from_bytes([8; 20]), &value), Err(Corrupt::Checksum));
+        }
+    }
+
+    #[test]
+    fn numbers_come_back_and_what_is_none_is_refused() {
+        for bits in [0, 1, 63, 64, u64::from(u32::MAX), u64::MAX >> 1, u64::MAX] {
+            for least in [1, WORD, REVISION] {
+                let mut text = String::new();
+                number(&mut text, bits, least);
+                assert!(text.len() >= least);
+                assert_eq!(value(&text), Some(bits), "{text}");
+            }
+        }
+        for none in ["", "=", "A.A", "é", "AAAAAAAAAAAA/", "Q__________"] {
+            assert_eq!(value(none), None, "{none}");
+        }
+    }
+
+    #[test]
     fn a_session_of_200_bytes_stays_small() {
         let revision = Revision::from_bits(u64::MAX);
-        let value = encode(&Entry::Live(record(Expiry::Default, None)), &[revision; 3]);
-        let overhead = value.len() - record(Expiry::Default, None).data.text().len();
-        assert!(overhead <= 100, "{overhead}");
+        for (history, limit) in [([None; 3], 32), ([revision; 3], 64)] {
+            let value = encode(&KEY, &Entry::Live(record(Expiry::Default, None)), &history);
+            let overhead = value.len() - record(Expiry::Default, None).data.text().len();
+            assert!(overhead <= limit, "{overhead}");
+        }
     }
 
     #[test]
     fn a_record_takes_no_more_room_than_it_is_long() {
         for entry in entries() {
-            let value = encode(&entry, &[None; 3]);
+            let value = encode(&KEY, &entry, &[None; 3]);
             let length = value.len();
             assert_eq!(value.try_into_mut().unwrap().capacity(), length);
         }
@@ -253,12 +343,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), head in "1:[0-9a-f]{8}[LFC].{0,80}\n") {
-            let _ = decode(&Bytes::from(bytes));
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), head in "1:[A-Z]{6}[LFC].{0,80}\n") {
+            let _ = decode(&KEY, &Bytes::from(bytes));
             let mut fitted = head.into_bytes();
-            let sum = format!("{:08x}", crc32fast::hash(&fitted[KIND..]));
+            let mut sum = String::new();
+            number(&mut sum, checksum(&KEY, &fitted).into(), WORD);
             fitted[2..KIND].copy_from_slice(sum.as_bytes());
-            let _ = decode(&Bytes::from(fitted));
+            let _ = decode(&KEY, &Bytes::from(fitted));
         }
     }
 }

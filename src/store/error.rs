@@ -1,0 +1,86 @@
+//! An ill store, and the names of its illnesses.
+
+use std::fmt;
+
+/// An ill store. That something is not there is never an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    /// The kind, for those who count.
+    pub kind: Kind,
+    /// What happened, for those who read; no token, no password.
+    pub detail: String,
+}
+
+impl Error {
+    /// Makes an error.
+    pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into() }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Declares the kinds: what each is, its label, and whether it is an answer that says that nothing was done.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident = $label:literal $refusal:literal,)+) => {
+        /// The kinds of [`Error`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Kind {
+            $($(#[$doc])* $kind,)+
+        }
+
+        impl Kind {
+            /// All of them, so that a metric shows zero before the first event.
+            pub const ALL: [Self; [$($label),+].len()] = [$(Self::$kind),+];
+
+            /// The kind's name in logs and metrics.
+            pub const fn label(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $label,)+
+                }
+            }
+
+            /// Does it say that a write certainly did not happen?
+            pub const fn nothing_happened(self) -> bool {
+                match self {
+                    $(Self::$kind => $refusal,)+
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// It can't be reached: nothing was sent.
+    Unreachable = "unreachable" true,
+    /// It hung up with an answer outstanding.
+    Broken = "broken" false,
+    /// It did not answer within the request's budget; nothing was written.
+    Timeout = "timeout" false,
+    /// It answered that it won't, for a reason that has no name here.
+    Refused = "refused" true,
+    /// It is reading its data from disk (`LOADING`).
+    Loading = "loading" true,
+    /// It is a replica (`READONLY`), or one that has lost its master (`MASTERDOWN`).
+    ReadOnly = "readonly" true,
+    /// It has no room (`OOM`).
+    OutOfMemory = "oom" true,
+    /// It doesn't know us (`NOAUTH`, `WRONGPASS`).
+    NoAuth = "noauth" true,
+    /// It knows us, and doesn't allow it (`NOPERM`).
+    NoPermission = "noperm" true,
+    /// A script of somebody's keeps it from everything else (`BUSY`).
+    Busy = "busy" true,
+    /// It can't save to disk, and so takes no writes (`MISCONF`).
+    Misconfigured = "misconf" true,
+    /// What it keeps can't be read; it is kept.
+    Corrupt = "corrupt" false,
+    /// A write was sent, and nobody can say whether it happened.
+    OutcomeUnknown = "outcome_unknown" false,
+}

@@ -1,0 +1,216 @@
+//! One worker's connection to a server: opened when it is first wanted, and opened again for as long as it is away.
+//!
+//! Calls share it: each is written behind the others, and answers come back in that order, so each finds its caller,
+//! and one whose caller has left is thrown away. A connection that left a caller without an answer and has said
+//! nothing since is given up as a whole: no later call is written to it, those in flight still get what comes.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_lc_rs::rand;
+use prometheus::IntCounter;
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, Value};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+
+use super::answer;
+use super::script;
+use super::target::{Driver, Target};
+use crate::store::{Error, Kind};
+use crate::time::Stopwatch;
+
+/// What an attempt to connect may take, TLS and password included.
+const ATTEMPT: Duration = Duration::from_secs(1);
+/// The pause after the first attempt that fails; each next one is twice as long, up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// With this, and attempts that fail fast, a server is found within a second of being back.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// A call that was left without an answer for so long, on a connection that said nothing since, speaks against it.
+const SILENCE: Duration = Duration::from_millis(100);
+/// What calls in flight on a connection that was given up may still take.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Opens connections, and opens them again.
+pub(super) struct Link {
+    target: Arc<Target>,
+    opened: IntCounter,
+    keeper: Mutex<Option<Keeper>>,
+}
+
+/// The task that keeps a connection, and what it says of it.
+struct Keeper {
+    state: watch::Receiver<State>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Clone)]
+enum State {
+    /// It is being opened for the first time, or again after it was lost: whoever comes may wait for it.
+    Opening,
+    /// It is there.
+    Open(Line),
+    /// It could not be opened: whoever comes is told so at once.
+    Away(Error),
+}
+
+/// An open connection.
+#[derive(Clone)]
+struct Line {
+    connection: MultiplexedConnection,
+    health: Arc<Health>,
+}
+
+/// What is known of a connection besides that it is open.
+#[derive(Default)]
+struct Health {
+    /// Answers so far.
+    heard: AtomicU64,
+    /// Wakes its keeper to give it up.
+    given_up: Notify,
+}
+
+/// A call that is under way; if it is dropped so, its caller has left.
+struct Waiting<'a> {
+    health: &'a Health,
+    heard: u64,
+    since: Stopwatch,
+    answered: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let silent = self.health.heard.load(Relaxed) == self.heard;
+        if !self.answered && silent && self.since.elapsed() >= SILENCE {
+            self.health.given_up.notify_one();
+        }
+    }
+}
+
+impl Link {
+    pub(super) const fn new(target: Arc<Target>, opened: IntCounter) -> Self {
+        Self { target, opened, keeper: Mutex::new(None) }
+    }
+
+    /// Sends a command and returns the answer, be it one that the server won't.
+    ///
+    /// # Errors
+    /// [`Kind::Unreachable`] where nothing was sent, [`Kind::Broken`] where that is not known.
+    pub(super) async fn call(&self, command: &Cmd) -> Result<Value, Error> {
+        let Line { mut connection, health } = self.line().await?;
+        let heard = health.heard.load(Relaxed);
+        let mut waiting = Waiting { health: &health, heard, since: Stopwatch::start(), answered: false };
+        let answer = connection.send_packed_command(command).await;
+        waiting.answered = true;
+        health.heard.fetch_add(1, Relaxed);
+        let answer = answer.map_err(|error| answer::broken(&error))?;
+        if let Value::ServerError(error) = &answer
+            && matches!(error.code(), "READONLY" | "MASTERDOWN" | "NOAUTH")
+        {
+            // Another server may have its name by now, or we another password.
+            health.given_up.notify_one();
+        }
+        Ok(answer)
+    }
+
+    /// The connection, once it is open.
+    async fn line(&self) -> Result<Line, Error> {
+        let mut state = self.state();
+        loop {
+            match &*state.borrow_and_update() {
+                State::Open(line) => return Ok(line.clone()),
+                State::Away(error) => return Err(error.clone()),
+                State::Opening => {}
+            }
+            if state.changed().await.is_err() {
+                return Err(Error::new(Kind::Unreachable, "the connection to Redis is being closed"));
+            }
+        }
+    }
+
+    /// What the keeper says. It is made when it is first asked, and anew when its runtime has taken it along.
+    fn state(&self) -> watch::Receiver<State> {
+        let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*keeper {
+            Some(Keeper { state, task }) if !task.is_finished() => state.clone(),
+            _ => {
+                let (tell, state) = watch::channel(State::Opening);
+                let task = tokio::spawn(keep(Arc::clone(&self.target), self.opened.clone(), tell));
+                *keeper = Some(Keeper { state: state.clone(), task });
+                state
+            }
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        let keeper = self.keeper.get_mut().unwrap_or_else(PoisonError::into_inner);
+        keeper.iter().for_each(|keeper| keeper.task.abort());
+    }
+}
+
+/// Keeps a connection open for ever.
+async fn keep(target: Arc<Target>, opened: IntCounter, tell: watch::Sender<State>) {
+    let (mut pause, mut away) = (FIRST_PAUSE, false);
+    loop {
+        match open(&target).await {
+            Ok((connection, driver)) => {
+                opened.inc();
+                if away {
+                    info!("connected to Redis again");
+                }
+                (pause, away) = (FIRST_PAUSE, false);
+                let line = Line { connection, health: Arc::default() };
+                let health = Arc::clone(&line.health);
+                tell.send_replace(State::Open(line));
+                let mut driver = driver;
+                tokio::select! {
+                    () = &mut driver => {}
+                    () = health.given_up.notified() => {
+                        warn!("a connection to Redis is given up: it has gone silent, or the server its role");
+                        drop(tokio::spawn(timeout(LAST_WORDS, driver)));
+                    }
+                }
+                tell.send_replace(State::Opening);
+            }
+            Err(error) => {
+                if !away {
+                    warn!(kind = error.kind.label(), "can't connect to Redis, and go on trying: {error}");
+                }
+                away = true;
+                tell.send_replace(State::Away(error));
+                sleep(jittered(pause)).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+}
+
+/// Opens a connection, and sees to it that its server knows our scripts.
+async fn open(target: &Target) -> Result<(MultiplexedConnection, Driver), Error> {
+    let late = || Error::new(Kind::Unreachable, "Redis did not answer within a second of being connected to");
+    let (mut connection, mut driver) = timeout(ATTEMPT, target.connect()).await.map_err(|_| late())??;
+    // A server that refuses them refuses their calls too, and says why then.
+    let teach = async {
+        for script in script::ALL {
+            drop(connection.send_packed_command(redis::cmd("SCRIPT").arg("LOAD").arg(script.text)).await);
+        }
+    };
+    tokio::select! {
+        _ = timeout(ATTEMPT, teach) => {}
+        () = &mut driver => return Err(Error::new(Kind::Unreachable, "Redis hung up at once")),
+    }
+    Ok((connection, driver))
+}
+
+/// Between half of it and all of it, so that a fleet doesn't knock in step.
+fn jittered(pause: Duration) -> Duration {
+    let mut random = [0; 1];
+    // Without random numbers it knocks at the earliest moment.
+    let _ = rand::fill(&mut random);
+    pause / 2 + pause / 512 * u32::from(random[0])
+}

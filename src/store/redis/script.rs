@@ -1,0 +1,73 @@
+//! The writes that a server does in one step, each a script of its own: read what is there, compare, write.
+//!
+//! A value begins with its revision (8 bytes) and its end (6 bytes, milliseconds). `0` means gone, `1` changed, `2`
+//! done. No script writes before it has compared, and the server runs each as a whole, so none is done by half.
+
+use std::sync::LazyLock;
+
+use aws_lc_rs::digest;
+use data_encoding::HEXLOWER;
+
+/// Puts a value where `seen` is.
+pub(super) static REPLACE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local seen = redis.call('GETRANGE', KEYS[1], 0, 7)
+if seen == '' then return 0 end
+if seen ~= ARGV[1] then return 1 end
+redis.call('SET', KEYS[1], ARGV[2], 'PXAT', ARGV[3])
+return 2",
+    )
+});
+
+/// Moves the end of what is `seen`.
+pub(super) static TOUCH: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local seen = redis.call('GETRANGE', KEYS[1], 0, 7)
+if seen == '' then return 0 end
+if seen ~= ARGV[1] then return 1 end
+redis.call('SETRANGE', KEYS[1], 8, ARGV[2])
+redis.call('PEXPIREAT', KEYS[1], ARGV[3])
+return 2",
+    )
+});
+
+/// Removes what is `seen`.
+pub(super) static REMOVE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local seen = redis.call('GETRANGE', KEYS[1], 0, 7)
+if seen == '' then return 0 end
+if seen ~= ARGV[1] then return 1 end
+redis.call('DEL', KEYS[1])
+return 2",
+    )
+});
+
+/// Puts a value where `seen` is, and another one under a key that is free.
+pub(super) static CYCLE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local seen = redis.call('GETRANGE', KEYS[1], 0, 7)
+if seen == '' then return 0 end
+if seen ~= ARGV[1] then return 1 end
+if not redis.call('SET', KEYS[2], ARGV[4], 'NX', 'PXAT', ARGV[5]) then return 1 end
+redis.call('SET', KEYS[1], ARGV[2], 'PXAT', ARGV[3])
+return 2",
+    )
+});
+
+/// All of them.
+pub(super) static ALL: [&LazyLock<Script>; 4] = [&REPLACE, &TOUCH, &REMOVE, &CYCLE];
+
+/// A script, and the name by which a server knows it.
+pub(super) struct Script {
+    /// Its text.
+    pub(super) text: &'static str,
+    /// SHA-1 of it, as `EVALSHA` has it.
+    pub(super) name: String,
+}
+
+impl Script {
+    fn new(text: &'static str) -> Self {
+        let name = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());
+        Self { text, name: HEXLOWER.encode(name.as_ref()) }
+    }
+}

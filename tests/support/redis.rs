@@ -1,0 +1,122 @@
+//! A real redis-server, on a free port and in a folder of its own.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use redis::{Connection, FromRedisValue, ToRedisArgs};
+use tempfile::TempDir;
+
+use super::child::until;
+
+/// A server that is killed when it is dropped. What it has on disk goes too.
+pub struct Redis {
+    child: Child,
+    /// Where it listens.
+    pub address: SocketAddr,
+    folder: TempDir,
+    options: Vec<String>,
+}
+
+impl Redis {
+    /// A server that keeps nothing on disk.
+    pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// A server that has on disk whatever it has acknowledged.
+    pub fn durable() -> Self {
+        Self::with(&["--appendonly", "yes", "--appendfsync", "always"])
+    }
+
+    /// A server with more options than the tests' own.
+    pub fn with(options: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
+        loop {
+            // The system's choice; if somebody is quicker, another one.
+            let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+            let address = free.expect("a free port");
+            if let Some(child) = launch(address, folder.path(), &options) {
+                return Self { child, address, folder, options };
+            }
+        }
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
+    /// The folder that it runs in.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A connection that nobody else has.
+    pub fn connect(&self) -> Connection {
+        let client = redis::Client::open(self.url()).expect("a URL");
+        client.get_connection().expect("it listens")
+    }
+
+    /// Asks it something, by a connection of its own.
+    pub fn ask<T: FromRedisValue>(&self, words: &[impl ToRedisArgs]) -> T {
+        let mut command = redis::Cmd::new();
+        for word in words {
+            command.arg(word);
+        }
+        command.query(&mut self.connect()).unwrap_or_else(|error| panic!("it answers: {error}"))
+    }
+
+    /// Sends it a signal: `STOP`, `CONT`, `KILL`.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
+        assert!(sent.expect("kill runs").success());
+    }
+
+    /// Kills it, as a crash would.
+    pub fn kill(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+
+    /// Starts it again where it was, on what it has on disk, and waits until it listens; it may be loading still.
+    pub fn restart(&mut self) {
+        self.kill();
+        let (address, folder, options) = (self.address, self.folder.path(), &self.options);
+        self.child = until(|| launch(address, folder, options));
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Starts a server and waits until it serves; `None` if its port is taken.
+fn launch(address: SocketAddr, folder: &Path, options: &[String]) -> Option<Child> {
+    let mut child = Command::new("redis-server")
+        .args(["--bind", "127.0.0.1", "--port", &address.port().to_string()])
+        .args(["--save", "", "--daemonize", "no", "--dir"])
+        .arg(folder)
+        .args(options)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap_or_else(|error| panic!("redis-server can't be started: {error}; tests/run installs it"));
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok);
+    let ready = |line: &String| line.contains("eady to accept connections") || line.contains("Loading ");
+    if lines.any(|line| ready(&line)) {
+        // Whoever stops reading stops the writer in the end.
+        std::thread::spawn(move || lines.for_each(drop));
+        return Some(child);
+    }
+    drop(child.wait());
+    let log = fs::read_to_string(folder.join("log")).unwrap_or_default();
+    assert!(TcpListener::bind(address).is_err(), "redis-server ended: {log}");
+    None
+}
