@@ -2,9 +2,10 @@
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use aws_lc_rs::rand;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::codec::native;
 use super::engine::{Cycle, Engine, Stored, Swap, Worth};
@@ -16,6 +17,8 @@ use crate::time::Timestamp;
 
 /// How often a write is sent whose answers are lost.
 const TRIES: u32 = 3;
+/// The pause between two looks at what became of a write, while the store is away.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// How far a piece of work has come, for the case that it is cut off.
 #[derive(Default)]
@@ -76,16 +79,21 @@ impl<E: Engine> Keyed<E> {
         progress: &Progress,
     ) -> Result<Swap, Error> {
         progress.sent.store(true, Relaxed);
-        if self.rules.ended_memory.is_zero() {
-            return match insist(|| self.engine.remove(&live.key, live.revision)).await? {
-                // Gone, perhaps by the first try: a flush wanted no more, but did this cycle end it or a flush?
-                (Swap::Gone, true) if how == How::Flushed => Ok(Swap::Done),
-                (Swap::Gone, true) => Err(unknown(None, "the record is gone, nobody knows by whom")),
-                (swap, _) => Ok(swap),
-            };
+        let flushed = how == How::Flushed;
+        if !self.rules.ended_memory.is_zero() {
+            let new = self.memory(live, how, now)?;
+            match self.swap(live.key, live.revision, new, Worth::Ended).await {
+                // A logout needs no room: without its memory it is one all the same.
+                Err(error) if flushed && error.kind == Kind::OutOfMemory => {}
+                swap => return swap,
+            }
         }
-        let new = self.memory(live, how, now)?;
-        self.swap(live.key, live.revision, new, Worth::Ended).await
+        match insist(|| self.engine.remove(&live.key, live.revision)).await? {
+            // Gone, perhaps by the first try: a flush wanted no more, but did this cycle end it or a flush?
+            (Swap::Gone, true) if flushed => Ok(Swap::Done),
+            (Swap::Gone, true) => Err(unknown(None, "the record is gone, nobody knows by whom")),
+            (swap, _) => Ok(swap),
+        }
     }
 
     /// Moves a session to a new token in one step. `None` where that takes several: nothing was done.
@@ -189,8 +197,7 @@ impl<E: Engine> Keyed<E> {
                 (Err(error), _) => Some(error),
             };
             let unknown = |what| Err(unknown(doubt.as_ref(), what));
-            let Ok(there) = self.engine.get(&key).await else { return unknown("reading back failed too") };
-            let Some(there) = there else { return unknown("the record is gone") };
+            let Some(there) = self.look(&key).await? else { return unknown("the record is gone") };
             let Ok((_, history)) = native::decode(&key, &there.value) else {
                 return unknown("the record is corrupt");
             };
@@ -204,6 +211,17 @@ impl<E: Engine> Keyed<E> {
             }
         }
         Err(unknown(doubt.as_ref(), "no other try fared better"))
+    }
+
+    /// Reads until there is an answer, since a write that was sent is worth waiting for; the caller's deadline ends
+    /// it where there is none.
+    async fn look(&self, key: &Key) -> Result<Option<Stored>, Error> {
+        loop {
+            match self.engine.get(key).await {
+                Err(error) if error.kind != Kind::Corrupt => sleep(LOOK).await,
+                answer => return answer.map_err(|error| unknown(None, &error.detail)),
+            }
+        }
     }
 
     fn worth(&self, record: &Record) -> Worth {

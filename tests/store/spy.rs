@@ -32,6 +32,8 @@ pub(crate) enum Fault {
     Unreachable,
     /// It is not done, and the engine says why.
     Refused,
+    /// It is not done, because there is no room.
+    Full,
     /// It is not done, and nobody can tell.
     Broken,
     /// It is done, and nobody can tell.
@@ -141,7 +143,8 @@ impl<E> Spy<E> {
         match fault {
             Fault::None => work.await,
             Fault::Unreachable => Err(Error::new(Kind::Unreachable, "the connection was refused")),
-            Fault::Refused => Err(Error::new(Kind::Refused, "OOM command not allowed")),
+            Fault::Refused => Err(Error::new(Kind::Refused, "ERR command not allowed")),
+            Fault::Full => Err(Error::new(Kind::OutOfMemory, "OOM command not allowed")),
             Fault::Broken => broken(),
             Fault::DoneBroken => {
                 work.await?;
