@@ -7,6 +7,7 @@ mod faults;
 mod lane;
 mod memory;
 mod races;
+mod redis;
 mod spy;
 #[allow(clippy::module_inception, reason = "the suite of the trait is named after it, as `engine` is")]
 mod store;

@@ -96,7 +96,7 @@ impl Drop for Redis {
     }
 }
 
-/// Starts a server and waits until it serves; `None` if its port is taken.
+/// Starts a server and waits until it listens; it may be loading still. `None` if its port is taken.
 fn launch(address: SocketAddr, folder: &Path, options: &[String]) -> Option<Child> {
     let mut child = Command::new("redis-server")
         .args(["--bind", "127.0.0.1", "--port", &address.port().to_string()])
@@ -109,8 +109,7 @@ fn launch(address: SocketAddr, folder: &Path, options: &[String]) -> Option<Chil
         .spawn()
         .unwrap_or_else(|error| panic!("redis-server can't be started: {error}; tests/run installs it"));
     let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok);
-    let ready = |line: &String| line.contains("eady to accept connections") || line.contains("Loading ");
-    if lines.any(|line| ready(&line)) {
+    if lines.any(|line| line.contains("Server initialized")) {
         // Whoever stops reading stops the writer in the end.
         std::thread::spawn(move || lines.for_each(drop));
         return Some(child);

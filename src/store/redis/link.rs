@@ -4,7 +4,7 @@
 //! and one whose caller has left is thrown away. A connection that left a caller without an answer and has said
 //! nothing since is given up as a whole: no later call is written to it, those in flight still get what comes.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -69,8 +69,17 @@ struct Line {
 struct Health {
     /// Answers so far.
     heard: AtomicU64,
-    /// Wakes its keeper to give it up.
-    given_up: Notify,
+    /// No call is to be written to it any longer.
+    given_up: AtomicBool,
+    /// Wakes its keeper to open another one.
+    wake: Notify,
+}
+
+impl Health {
+    fn give_up(&self) {
+        self.given_up.store(true, Relaxed);
+        self.wake.notify_one();
+    }
 }
 
 /// A call that is under way; if it is dropped so, its caller has left.
@@ -85,7 +94,7 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let silent = self.health.heard.load(Relaxed) == self.heard;
         if !self.answered && silent && self.since.elapsed() >= SILENCE {
-            self.health.given_up.notify_one();
+            self.health.give_up();
         }
     }
 }
@@ -111,7 +120,7 @@ impl Link {
             && matches!(error.code(), "READONLY" | "MASTERDOWN" | "NOAUTH")
         {
             // Another server may have its name by now, or we another password.
-            health.given_up.notify_one();
+            health.give_up();
         }
         Ok(answer)
     }
@@ -121,9 +130,9 @@ impl Link {
         let mut state = self.state();
         loop {
             match &*state.borrow_and_update() {
-                State::Open(line) => return Ok(line.clone()),
+                State::Open(line) if !line.health.given_up.load(Relaxed) => return Ok(line.clone()),
                 State::Away(error) => return Err(error.clone()),
-                State::Opening => {}
+                State::Open(_) | State::Opening => {}
             }
             if state.changed().await.is_err() {
                 return Err(Error::new(Kind::Unreachable, "the connection to Redis is being closed"));
@@ -170,7 +179,7 @@ async fn keep(target: Arc<Target>, opened: IntCounter, tell: watch::Sender<State
                 let mut driver = driver;
                 tokio::select! {
                     () = &mut driver => {}
-                    () = health.given_up.notified() => {
+                    () = health.wake.notified() => {
                         warn!("a connection to Redis is given up: it has gone silent, or the server its role");
                         drop(tokio::spawn(timeout(LAST_WORDS, driver)));
                     }

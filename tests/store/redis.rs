@@ -1,0 +1,327 @@
+//! What is Redis' own: how records lie there, for how long, and what becomes of calls when the server is ill.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use coatroom::session::data::Data;
+use coatroom::session::record::{Entry, Record};
+use coatroom::session::{Directive, Found};
+use coatroom::store::codec::native;
+use coatroom::store::engine::{Engine, Stored, Swap, Worth};
+use coatroom::store::redis::Redis;
+use coatroom::store::{Config, Error, Kind};
+use coatroom::time::{Clock, Length, Stopwatch};
+use prometheus::IntCounter;
+use redis::RedisResult;
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::spy::{Op, Spy};
+use super::support::{AGE, Rig, SCOPE, ask, counter, key, revision, secs, set};
+use crate::support::Redis as Server;
+
+const KNOWN: Worth = Worth::Known;
+
+fn engine(server: &Server) -> Redis {
+    counted(server).0
+}
+
+/// An engine, and how many connections it has opened.
+fn counted(server: &Server) -> (Redis, IntCounter) {
+    let config =
+        Config { url: (&*server.url()).into(), expired_memory: Length::secs(60), ..Config::default() };
+    let opened = counter();
+    let engine = Redis::new(&config, opened.clone()).unwrap_or_else(|(key, what)| panic!("{key}: {what}"));
+    (engine, opened)
+}
+
+fn stored(n: u64) -> Stored {
+    let until = Clock::system().now().plus(AGE);
+    Stored { value: Bytes::from_static(b"1:..."), revision: revision(n), until }
+}
+
+/// What kind of error an answer is.
+fn ill<T: std::fmt::Debug>(answer: Result<T, Error>) -> Kind {
+    answer.expect_err("it must fail").kind
+}
+
+/// Asks until the answer is good, and says how long that took.
+async fn until_good(engine: &Redis) -> Duration {
+    let watch = Stopwatch::start();
+    while engine.get(&key(1)).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    watch.elapsed()
+}
+
+#[tokio::test]
+async fn a_record_lies_under_prefix_and_key_and_outlives_its_end_for_a_while() {
+    let server = Server::start();
+    let rig = Rig::over(engine(&server));
+    rig.begin(json!({"a": 1})).await;
+    let keys: Vec<Vec<u8>> = server.ask(&["KEYS", "*"]);
+    let [place] = &keys[..] else { panic!("{keys:?}") };
+    assert!(place.starts_with(b"coat:") && place.len() == 25, "{place:?}");
+    let until: i64 = server.ask(&[&b"PEXPIRETIME"[..], place]);
+    assert_eq!(until, rig.now().plus(AGE + secs(60)).as_millis());
+}
+
+#[tokio::test]
+async fn a_touch_moves_the_end_at_the_server_too() {
+    let server = Server::start();
+    let engine = engine(&server);
+    assert_eq!(engine.add(&key(1), stored(1), KNOWN).await, Ok(true));
+    let later = stored(1).until.plus(AGE);
+    assert_eq!(engine.touch(&key(1), revision(1), later).await, Ok(Swap::Done));
+    let keys: Vec<Vec<u8>> = server.ask(&["KEYS", "*"]);
+    assert_eq!(server.ask::<i64>(&[&b"PEXPIRETIME"[..], &keys[0]]), later.plus(secs(60)).as_millis());
+}
+
+#[tokio::test]
+async fn what_is_found_expired_is_counted_once_in_the_fleet() {
+    let server = Server::start();
+    let rig = Rig::over(engine(&server));
+    let token = rig.begin(json!({"a": 1})).await;
+    rig.wait(AGE);
+    let other = rig.beside();
+    for sidecar in [&rig, &other, &rig] {
+        assert_eq!(sidecar.load(&token).await, Found::No);
+    }
+    assert_eq!(rig.counts.expiries.get(), 1);
+    assert_eq!(server.ask::<i64>(&["DBSIZE"]), 0);
+}
+
+#[tokio::test]
+async fn each_step_of_a_session_is_one_call() {
+    let server = Server::start();
+    let spy = Spy::new(engine(&server));
+    let rig = Rig::over(spy.clone());
+    let token = rig.begin(json!({"a": 1})).await;
+    assert_eq!(spy.calls(), [Op::Add]);
+    let found = rig.load(&token).await;
+    assert_eq!(spy.calls(), [Op::Get]);
+    rig.commit(found, ask([set(json!({"a": 2}))])).await.unwrap();
+    assert_eq!(spy.calls(), [Op::Replace]);
+    let found = rig.load(&token).await;
+    spy.calls();
+    let token = rig.commit(found, ask([Directive::CycleKey])).await.unwrap().minted.unwrap();
+    assert_eq!(spy.calls(), [Op::Cycle]);
+    let found = rig.load(&token).await;
+    spy.calls();
+    rig.commit(found, ask([Directive::Flush])).await.unwrap();
+    assert_eq!(spy.calls(), [Op::Replace]);
+}
+
+/// Each of those calls is one command that the server sees, so long as it knows the scripts.
+#[tokio::test]
+async fn a_call_is_one_command() {
+    let server = Server::start();
+    let rig = Rig::over(engine(&server));
+    let token = rig.begin(json!({"a": 1})).await;
+    let commands = || -> u64 {
+        let stats: String = server.ask(&["INFO", "commandstats"]);
+        let calls = |line: &str| line.split_once("calls=")?.1.split(',').next()?.parse::<u64>().ok();
+        let ours = ["cmdstat_get:", "cmdstat_evalsha:", "cmdstat_eval:", "cmdstat_set:"];
+        stats.lines().filter(|line| ours.iter().any(|name| line.starts_with(name))).filter_map(calls).sum()
+    };
+    let before = commands();
+    let found = rig.load(&token).await;
+    assert_eq!(commands() - before, 1);
+    rig.commit(found, ask([set(json!({"a": 2}))])).await.unwrap();
+    // The script's own SET is counted besides the script.
+    assert_eq!(commands() - before, 1 + 2);
+}
+
+#[tokio::test]
+async fn scripts_that_the_server_forgot_are_told_again() {
+    let server = Server::start();
+    let rig = Rig::over(engine(&server));
+    let token = rig.begin(json!({"n": 0})).await;
+    for n in 1..4 {
+        server.ask::<()>(&["SCRIPT", "FLUSH"]);
+        rig.request(&token, [set(json!({"n": n}))]).await;
+        assert_eq!(rig.data(&token).await, Some(json!({"n": n})));
+    }
+}
+
+/// What the server holds for each session of 200 bytes of data, what all of them share left out.
+#[tokio::test]
+async fn a_session_of_200_bytes_takes_less_than_400_there() {
+    let server = Server::start();
+    let engine = engine(&server);
+    let now = Clock::system().now();
+    let data = Data::from_text(Bytes::from(format!("{{\"pad\":\"{}\"}}", "x".repeat(190))));
+    assert_eq!(data.text().len(), 200);
+    let record = Record { data, ..Record::new(SCOPE, now) };
+    let used = || -> u64 {
+        let info: String = server.ask(&["INFO", "memory"]);
+        let line = info.lines().find_map(|line| line.strip_prefix("used_memory:")).expect("it is there");
+        line.parse().expect("a number")
+    };
+    let add = async |numbers: std::ops::Range<u64>| {
+        for n in numbers {
+            let value = native::encode(&key(n), &Entry::Live(record.clone()), &[None; 3]);
+            let stored = Stored { value, ..stored(n + 1) };
+            assert_eq!(engine.add(&key(n), stored, KNOWN).await, Ok(true));
+        }
+    };
+    // Tables double their size at powers of two: from one such to the next their share is that of each session.
+    add(0..2048).await;
+    let before = used();
+    add(2048..4096).await;
+    let each = (used() - before) / 2048;
+    assert!((300..400).contains(&each), "{each} bytes");
+}
+
+#[tokio::test]
+async fn a_server_without_room_a_replica_and_one_that_cannot_save_are_told_apart() {
+    let server = Server::start();
+    let engine = engine(&server);
+    assert_eq!(engine.add(&key(1), stored(1), KNOWN).await, Ok(true));
+
+    server.ask::<()>(&["CONFIG", "SET", "maxmemory", "1"]);
+    assert_eq!(ill(engine.add(&key(2), stored(2), KNOWN).await), Kind::OutOfMemory);
+    assert_eq!(ill(engine.replace(&key(1), revision(1), stored(2), KNOWN).await), Kind::OutOfMemory);
+    assert_eq!(engine.touch(&key(1), revision(9), stored(2).until).await, Ok(Swap::Changed));
+    server.ask::<()>(&["CONFIG", "SET", "maxmemory", "0"]);
+
+    // Nobody listens at port 1, so it keeps what it has.
+    server.ask::<()>(&["REPLICAOF", "127.0.0.1", "1"]);
+    assert_eq!(ill(engine.replace(&key(1), revision(1), stored(2), KNOWN).await), Kind::ReadOnly);
+    assert_eq!(ill(engine.add(&key(2), stored(2), KNOWN).await), Kind::ReadOnly);
+    assert!(engine.get(&key(1)).await.unwrap().is_some(), "it can be read still");
+    server.ask::<()>(&["CONFIG", "SET", "replica-serve-stale-data", "no"]);
+    assert_eq!(ill(engine.get(&key(1)).await), Kind::ReadOnly, "MASTERDOWN");
+    server.ask::<()>(&["REPLICAOF", "NO", "ONE"]);
+
+    // A folder where its snapshot should be.
+    server.ask::<()>(&["CONFIG", "SET", "save", "3600 1000000"]);
+    std::fs::create_dir(server.folder().join("dump.rdb")).unwrap();
+    crate::support::child::until(|| {
+        let _: RedisResult<()> = redis::cmd("BGSAVE").query(&mut server.connect());
+        server.ask::<String>(&["INFO", "persistence"]).contains("last_bgsave_status:err").then_some(())
+    });
+    assert_eq!(ill(engine.add(&key(2), stored(2), KNOWN).await), Kind::Misconfigured);
+    assert_eq!(ill(engine.replace(&key(1), revision(1), stored(2), KNOWN).await), Kind::Misconfigured);
+    assert_eq!(engine.get(&key(1)).await.unwrap().map(|there| there.revision), Some(revision(1)));
+}
+
+#[tokio::test]
+async fn a_server_that_is_kept_busy_says_so() {
+    let server = Server::with(&["--busy-reply-threshold", "1"]);
+    let engine = engine(&server);
+    assert_eq!(engine.add(&key(1), stored(1), KNOWN).await, Ok(true));
+    let mut busy = server.connect();
+    let endless = std::thread::spawn(move || {
+        redis::cmd("EVAL").arg("while true do end").arg(0).query::<()>(&mut busy).expect_err("it is killed")
+    });
+    let answer = loop {
+        match timeout(secs(1), engine.get(&key(1))).await {
+            Ok(Err(error)) => break error,
+            _ => tokio::task::yield_now().await,
+        }
+    };
+    assert_eq!(answer.kind, Kind::Busy, "{answer}");
+    server.ask::<()>(&["SCRIPT", "KILL"]);
+    endless.join().unwrap();
+    until_good(&engine).await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_loading_says_so_and_then_has_everything() {
+    // It hears nobody before it has read 1,024 commands, half a millisecond each.
+    let mut server = Server::with(&["--appendonly", "yes", "--appendfsync", "no", "--key-load-delay", "500"]);
+    let engine = engine(&server);
+    assert_eq!(engine.add(&key(1), stored(1), KNOWN).await, Ok(true));
+    let mut others = redis::pipe();
+    for n in 0..3000 {
+        others.set(n, n).ignore();
+    }
+    others.exec(&mut server.connect()).unwrap();
+    server.restart();
+    let first = loop {
+        match engine.get(&key(1)).await {
+            Err(error) if error.kind != Kind::Loading => tokio::time::sleep(Duration::from_millis(1)).await,
+            answer => break answer,
+        }
+    };
+    assert_eq!(ill(first), Kind::Loading);
+    until_good(&engine).await;
+    assert_eq!(engine.get(&key(1)).await.unwrap().map(|there| there.revision), Some(revision(1)));
+}
+
+#[tokio::test]
+async fn what_another_program_keeps_under_one_of_our_keys_is_corrupt_and_stays() {
+    let server = Server::start();
+    let engine = engine(&server);
+    assert_eq!(engine.add(&key(1), stored(1), KNOWN).await, Ok(true));
+    let place = server.ask::<Vec<Vec<u8>>>(&["KEYS", "*"]).remove(0);
+    for value in [&b""[..], b"short", &[0; 14]] {
+        server.ask::<()>(&[b"SET", &place[..], value]);
+        assert_eq!(ill(engine.get(&key(1)).await), Kind::Corrupt, "{value:?}");
+    }
+    server.ask::<()>(&[b"DEL", &place[..]]);
+    server.ask::<()>(&[b"LPUSH", &place[..], b"a"]);
+    assert_eq!(ill(engine.get(&key(1)).await), Kind::Corrupt);
+    assert_eq!(ill(engine.replace(&key(1), revision(1), stored(2), KNOWN).await), Kind::Corrupt);
+    assert_eq!(server.ask::<i64>(&[b"LLEN", &place[..]]), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_costs_no_time_and_is_found_within_a_second_of_being_back() {
+    let mut server = Server::durable();
+    let engine = engine(&server);
+    assert_eq!(engine.add(&key(1), stored(1), KNOWN).await, Ok(true));
+    server.kill();
+    // The first ones find the connection lost, or wait for the next one that fails.
+    while engine.get(&key(1)).await.map_err(|error| error.kind) != Err(Kind::Unreachable) {}
+    let watch = Stopwatch::start();
+    for _ in 0..100 {
+        assert_eq!(ill(engine.get(&key(1)).await), Kind::Unreachable);
+    }
+    assert!(watch.elapsed() < secs(1), "{:?}", watch.elapsed());
+    server.restart();
+    let took = until_good(&engine).await;
+    assert!(took < secs(1), "{took:?}");
+    assert_eq!(engine.get(&key(1)).await.unwrap().map(|there| there.revision), Some(revision(1)));
+}
+
+/// Whoever waits for nothing any longer, and the server has not said a word meanwhile: the next call is not written
+/// behind it.
+#[tokio::test]
+async fn a_connection_that_left_a_call_without_an_answer_is_given_up() {
+    let server = Server::start();
+    let (engine, opened) = counted(&server);
+    assert_eq!(engine.add(&key(1), stored(1), KNOWN).await, Ok(true));
+    assert_eq!(opened.get(), 1);
+    server.signal("STOP");
+    assert!(timeout(Duration::from_millis(150), engine.get(&key(1))).await.is_err(), "it is frozen");
+    server.signal("CONT");
+    let took = until_good(&engine).await;
+    assert!(took < secs(1), "{took:?}");
+    assert_eq!(opened.get(), 2);
+}
+
+/// Visitors hang up all the time; a connection that does what it should is kept.
+#[tokio::test]
+async fn a_call_that_is_taken_back_leaves_the_connection_and_the_answers_of_others_alone() {
+    let server = Server::start();
+    let (engine, opened) = counted(&server);
+    for n in 1..=50 {
+        assert_eq!(engine.add(&key(n), stored(n), KNOWN).await, Ok(true));
+    }
+    for round in 0..200 {
+        for n in 1..=50 {
+            // Polled once: some are written and some not, and nobody waits for the answer.
+            let key = key(n);
+            let mut get = std::pin::pin!(engine.get(&key));
+            let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(get.as_mut().poll(cx).is_ready()));
+            if (n + round) % 3 != 0 {
+                polled.await;
+                continue;
+            }
+            assert_eq!(get.await.unwrap().map(|there| there.revision), Some(revision(n)));
+        }
+    }
+    assert_eq!(opened.get(), 1);
+}
