@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tracing::{debug, error, info, warn};
 
 use crate::session::{
@@ -139,8 +139,10 @@ impl Manager {
         }
         // How good what was found is: 0 = today's scope, then the previous ones, then ended tokens.
         let mut best = usize::MAX;
+        // However many were shown, the request waits no longer for them than for one.
+        let deadline = Instant::now() + self.timeout;
         for token in shown.tokens() {
-            let found = self.ask(token, now).await?;
+            let found = self.ask(token, now, deadline).await?;
             let rank = match &found {
                 Found::Live(live) if live.record.scope == self.policy.scope => 0,
                 Found::Live(live) => match self.previous.iter().position(|scope| *scope == live.record.scope)
@@ -171,11 +173,11 @@ impl Manager {
         Ok(())
     }
 
-    async fn ask(&self, token: &Token, now: Timestamp) -> Result<Found, store::Error> {
+    async fn ask(&self, token: &Token, now: Timestamp, deadline: Instant) -> Result<Found, store::Error> {
         let watch = Stopwatch::start();
         let late = |_| store::Error::new(Kind::Timeout, "the store did not answer within store.timeout");
-        let found =
-            timeout(self.timeout, self.store.load(token, now)).await.map_err(late).and_then(|found| found);
+        let found = timeout_at(deadline, self.store.load(token, now)).await;
+        let found = found.map_err(late).and_then(|found| found);
         self.metrics.operation(Operation::Load, watch.elapsed());
         found.inspect_err(|error| self.ill(Operation::Load, error))
     }
@@ -240,7 +242,7 @@ impl Manager {
     /// A touch that is not due writes nothing and so finds out nothing. But its cookie would put a token back into the
     /// browser that a login or a logout has replaced or removed there while the backend was busy.
     async fn again(&self, token: &Token, now: Timestamp) -> Found {
-        match self.ask(token, now).await {
+        match self.ask(token, now, Instant::now() + self.timeout).await {
             Ok(Found::Live(live)) => Found::Live(live),
             Ok(Found::Ended(ended)) => Found::Gone(Some(ended)),
             Ok(_) => Found::Gone(None),

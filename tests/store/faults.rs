@@ -1,12 +1,16 @@
 //! Engines that fail: nothing is lost, nothing counts twice, and no outage is taken for an absence.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use coatroom::session::{Cookie, Directive, Found, Key, Row, Token};
+use coatroom::manager::Manager;
+use coatroom::session::{Cookie, Directive, Found, Key, Mode, Reason, Row, Shown, Token};
 use coatroom::store::engine::{Engine, Stored, Swap, Worth};
 use coatroom::store::memory::Memory;
-use coatroom::store::{Failed, Kind, Outcome};
+use coatroom::store::{self, Failed, Kind, Outcome};
+use coatroom::telemetry::metrics::Metrics;
+use coatroom::time::Length;
 use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -490,4 +494,30 @@ async fn the_store_says_when_it_cannot_be_pinged_or_cleared() {
     spy.fail(Clear, Fault::Unreachable);
     assert_eq!(rig.store.ping().await.unwrap_err().kind, Kind::Unreachable);
     assert_eq!(rig.store.clear_expired(rig.now(), 10).await.unwrap_err().kind, Kind::Unreachable);
+}
+
+/// However many cookies a client shows, its request has one budget for all of them.
+#[tokio::test(start_paused = true)]
+async fn many_tokens_share_the_budget_of_a_load() {
+    let (spy, rig, _) = faulty();
+    let metrics = Metrics::new(&Reason::ALL.map(Reason::label), &Kind::ALL.map(Kind::label));
+    let config = store::Config { timeout: Length(BUDGET), ..store::Config::default() };
+    let manager =
+        Manager::new(Arc::clone(&rig.store), Arc::clone(&rig.policy), Vec::new(), &config, Arc::new(metrics));
+    let mut shown = Shown::default();
+    shown.any = true;
+    let slow: Vec<_> = (0..8).map(|_| spy.hold(Get)).collect();
+    (0..8).for_each(|n| shown.add(Token::from_bits(&[n; 20])));
+    // Each is answered in time, but not all of them are.
+    tokio::spawn(async move {
+        for answer in slow {
+            answer.reached().await;
+            tokio::time::sleep(BUDGET / 2 - Duration::from_millis(1)).await;
+            answer.release();
+        }
+    });
+    let load = manager.load(Mode::On, shown, rig.now());
+    let start = Instant::now();
+    assert_eq!(load.await.unwrap_err().kind, Kind::Timeout);
+    assert_eq!(start.elapsed().as_secs(), BUDGET.as_secs());
 }
