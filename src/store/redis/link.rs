@@ -29,7 +29,8 @@ const ATTEMPT: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// With this, and attempts that fail fast, a server is found within a second of being back.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-/// A call that was left without an answer for so long, on a connection that said nothing since, speaks against it.
+/// A call that was left without an answer for so long, on a connection that said nothing since, speaks against it;
+/// half of `store.timeout` where that is less, since nobody waits longer than all of it.
 const SILENCE: Duration = Duration::from_millis(100);
 /// What calls in flight on a connection that was given up may still take.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -38,6 +39,7 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 pub(super) struct Link {
     target: Arc<Target>,
     opened: IntCounter,
+    silence: Duration,
     keeper: Mutex<Option<Keeper>>,
 }
 
@@ -65,8 +67,9 @@ struct Line {
 }
 
 /// What is known of a connection besides that it is open.
-#[derive(Default)]
 struct Health {
+    /// When it was opened.
+    opened: Stopwatch,
     /// Answers so far.
     heard: AtomicU64,
     /// No call is to be written to it any longer.
@@ -76,6 +79,11 @@ struct Health {
 }
 
 impl Health {
+    fn new() -> Self {
+        let (heard, given_up) = (AtomicU64::new(0), AtomicBool::new(false));
+        Self { opened: Stopwatch::start(), heard, given_up, wake: Notify::new() }
+    }
+
     fn give_up(&self) {
         self.given_up.store(true, Relaxed);
         self.wake.notify_one();
@@ -85,6 +93,7 @@ impl Health {
 /// A call that is under way; if it is dropped so, its caller has left.
 struct Waiting<'a> {
     health: &'a Health,
+    silence: Duration,
     heard: u64,
     since: Stopwatch,
     answered: bool,
@@ -93,15 +102,16 @@ struct Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let silent = self.health.heard.load(Relaxed) == self.heard;
-        if !self.answered && silent && self.since.elapsed() >= SILENCE {
+        if !self.answered && silent && self.since.elapsed() >= self.silence {
             self.health.give_up();
         }
     }
 }
 
 impl Link {
-    pub(super) const fn new(target: Arc<Target>, opened: IntCounter) -> Self {
-        Self { target, opened, keeper: Mutex::new(None) }
+    /// `timeout` is `store.timeout`.
+    pub(super) fn new(target: Arc<Target>, opened: IntCounter, timeout: Duration) -> Self {
+        Self { target, opened, silence: SILENCE.min(timeout / 2), keeper: Mutex::new(None) }
     }
 
     /// Sends a command and returns the answer, be it one that the server won't.
@@ -111,15 +121,17 @@ impl Link {
     pub(super) async fn call(&self, command: &Cmd) -> Result<Value, Error> {
         let Line { mut connection, health } = self.line().await?;
         let heard = health.heard.load(Relaxed);
-        let mut waiting = Waiting { health: &health, heard, since: Stopwatch::start(), answered: false };
+        let (since, silence) = (Stopwatch::start(), self.silence);
+        let mut waiting = Waiting { health: &health, silence, heard, since, answered: false };
         let answer = connection.send_packed_command(command).await;
         waiting.answered = true;
         health.heard.fetch_add(1, Relaxed);
         let answer = answer.map_err(|error| answer::broken(&error))?;
         if let Value::ServerError(error) = &answer
             && matches!(error.code(), "READONLY" | "MASTERDOWN" | "NOAUTH")
+            && health.opened.elapsed() >= LONGEST_PAUSE
         {
-            // Another server may have its name by now, or we another password.
+            // Another server may have its name by now, or we another password. It is looked for now and then.
             health.give_up();
         }
         Ok(answer)
@@ -173,7 +185,7 @@ async fn keep(target: Arc<Target>, opened: IntCounter, tell: watch::Sender<State
                     info!("connected to Redis again");
                 }
                 (pause, away) = (FIRST_PAUSE, false);
-                let line = Line { connection, health: Arc::default() };
+                let line = Line { connection, health: Arc::new(Health::new()) };
                 let health = Arc::clone(&line.health);
                 tell.send_replace(State::Open(line));
                 let mut driver = driver;

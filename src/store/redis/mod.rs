@@ -18,6 +18,7 @@ mod target;
 mod tls;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use prometheus::IntCounter;
@@ -45,7 +46,8 @@ const HEAD: usize = REVISION + 6;
 pub struct Redis {
     target: Arc<Target>,
     prefix: Vec<u8>,
-    expired_memory: std::time::Duration,
+    expired_memory: Duration,
+    timeout: Duration,
     links: ThreadLocal<Link>,
     connections: IntCounter,
 }
@@ -60,6 +62,7 @@ impl Redis {
             target: Arc::new(Target::new(config)?),
             prefix: config.key_prefix.clone().into_bytes(),
             expired_memory: config.expired_memory.0,
+            timeout: config.timeout.0,
             links: ThreadLocal::new(),
             connections,
         })
@@ -74,7 +77,7 @@ impl Redis {
     }
 
     fn link(&self) -> &Link {
-        self.links.get_or(|| Link::new(Arc::clone(&self.target), self.connections.clone()))
+        self.links.get_or(|| Link::new(Arc::clone(&self.target), self.connections.clone(), self.timeout))
     }
 
     async fn call(&self, command: &Cmd) -> Result<Value, Error> {
