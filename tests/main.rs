@@ -11,6 +11,7 @@
 
 mod cli;
 mod docs;
+mod history;
 mod journey;
 mod proxy;
 mod security;

@@ -70,6 +70,12 @@ impl Redis {
         command.query(&mut self.connect()).unwrap_or_else(|error| panic!("it answers: {error}"))
     }
 
+    /// Does it serve, with all of its data?
+    pub fn pings(&self) -> bool {
+        let client = redis::Client::open(self.url()).expect("a URL");
+        client.get_connection().and_then(|mut connection| redis::cmd("PING").exec(&mut connection)).is_ok()
+    }
+
     /// Sends it a signal: `STOP`, `CONT`, `KILL`.
     pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
