@@ -1,17 +1,18 @@
 //! From a configuration to a running program: the only file that knows every other module.
 
+mod control;
+
 use std::fmt;
-use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::thread;
 
 use tokio::runtime::Builder;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
-use tracing::{error, info, warn};
+use tracing::{error, info};
+
+use self::control::Control;
 
 use crate::config::Config;
 use crate::drain::Drain;
@@ -19,14 +20,15 @@ use crate::manager::Manager;
 use crate::proxy::backend::Address;
 use crate::proxy::body::Customs;
 use crate::proxy::listen::{self, Parts};
+use crate::proxy::page::Page;
 use crate::proxy::routes::Routes;
 use crate::proxy::{self, Rules};
 use crate::secret::Secret;
 use crate::session::{Limits, Policy, Reason};
 use crate::store::{self, Store, keyed};
-use crate::telemetry::health::{Health, Latch};
-use crate::telemetry::metrics::{Metrics, Operation};
-use crate::time::{Clock, Stopwatch};
+use crate::telemetry::health::Health;
+use crate::telemetry::metrics::Metrics;
+use crate::time::Clock;
 use crate::wire::forwarded::Origin;
 use crate::wire::jar::Jar;
 use crate::wire::request::Injector;
@@ -77,7 +79,8 @@ impl App {
         let reasons: Vec<&'static str> = Reason::ALL.iter().map(|reason| reason.label()).collect();
         let metrics = Arc::new(Metrics::new(&reasons, &store::Kind::ALL.map(store::Kind::label)));
         let (health, drain) = (Health::new(), Drain::default());
-        let (serving, reachable) = (health.latch("the listeners"), health.latch("the store"));
+        let serving = health.latch("the listeners");
+        let reachable = config.telemetry.ready_needs_store.then(|| health.latch(control::STORE));
         let (parts, store) = assemble(config, clock.clone(), &metrics, &drain)?;
 
         let telemetry = std::net::TcpListener::bind(config.telemetry.listen).map_err(|error| {
@@ -204,6 +207,7 @@ fn assemble(
         on_refused: headers.on_refused,
         explain: headers.explain,
         vary: headers.vary,
+        page: Page::read(&config.errors).map_err(at("errors.page"))?,
     };
     let parts = Parts {
         rules: Arc::new(rules),
@@ -245,106 +249,5 @@ fn serve(listener: std::net::TcpListener, parts: Parts) {
         .and_then(|runtime| runtime.block_on(listen::work(listener, parts)));
     if let Err(error) = served {
         error!("a worker can't serve: {error}");
-    }
-}
-
-/// Everything that is no request: probes, clearing, the end.
-struct Control {
-    health: Health,
-    drain: Drain,
-    metrics: Arc<Metrics>,
-    store: Arc<dyn Store>,
-    clock: Clock,
-    config: Config,
-}
-
-impl Control {
-    fn run(self, telemetry: std::net::TcpListener, reachable: Latch, stopped: oneshot::Receiver<()>) {
-        match Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime.block_on(self.watch(telemetry, reachable, stopped)),
-            Err(error) => error!("the control thread can't start: {error}"),
-        }
-    }
-
-    async fn watch(self, telemetry: std::net::TcpListener, reachable: Latch, stopped: oneshot::Receiver<()>) {
-        let telemetry = match tokio::net::TcpListener::from_std(telemetry) {
-            Ok(listener) => listener,
-            Err(error) => return error!("the telemetry listener can't be used: {error}"),
-        };
-        // From here on a signal is not the end of the process.
-        let mut signals = Signals::new();
-        let stop = tokio_util::sync::CancellationToken::new();
-        let probes =
-            crate::telemetry::serve(telemetry, self.metrics.clone(), self.health.clone(), stop.clone());
-        let probes = tokio::spawn(probes);
-        match self.store.ping().await {
-            Ok(()) => drop(reachable),
-            Err(error) => error!("the store can't be reached: {error}"),
-        }
-        tokio::select! {
-            () = self.clear() => {}
-            () = signals.next() => {}
-            _ = stopped => {}
-        }
-        tokio::select! {
-            () = self.finish() => {}
-            () = signals.next() => {
-                warn!("asked to stop once more: whatever is in flight is cut off");
-                self.drain.closing.cancel();
-                self.drain.cut_off();
-            }
-        }
-        stop.cancel();
-        drop(probes.await);
-    }
-
-    /// Clears expired sessions from time to time, for ever.
-    async fn clear(&self) {
-        let mut rounds = tokio::time::interval(self.config.store.sweep_interval.0);
-        loop {
-            rounds.tick().await;
-            let watch = Stopwatch::start();
-            let cleared = self.store.clear_expired(self.clock.now(), usize::MAX).await;
-            self.metrics.operation(Operation::ClearExpired, watch.elapsed());
-            if let Err(error) = cleared {
-                self.metrics.store_error(Operation::ClearExpired, error.kind.label());
-                warn!("expired sessions can't be cleared: {error}");
-            }
-        }
-    }
-
-    /// Not ready; still accepting for a while; no more connections; what is in flight finishes, or is cut off.
-    async fn finish(&self) {
-        let proxy::Config { drain_delay, drain_timeout, .. } = &self.config.proxy;
-        self.health.drain();
-        tokio::time::sleep(drain_delay.0).await;
-        self.drain.closing.cancel();
-        self.drain.finish();
-        if tokio::time::timeout(drain_timeout.0, self.drain.drained()).await.is_err() {
-            warn!("some requests did not finish within proxy.drain_timeout: they are cut off");
-            self.drain.cut_off();
-        }
-    }
-}
-
-/// SIGTERM and SIGINT.
-struct Signals([Option<Signal>; 2]);
-
-impl Signals {
-    fn new() -> Self {
-        Self(
-            [SignalKind::terminate(), SignalKind::interrupt()].map(|kind| {
-                signal(kind).inspect_err(|error| error!("can't listen for signals: {error}")).ok()
-            }),
-        )
-    }
-
-    /// Waits for the next of either.
-    async fn next(&mut self) {
-        let any = |cx: &mut Context<'_>| {
-            let came = self.0.iter_mut().flatten().any(|signal| signal.poll_recv(cx).is_ready());
-            if came { Poll::Ready(()) } else { Poll::Pending }
-        };
-        poll_fn(any).await;
     }
 }

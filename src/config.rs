@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use layers::{Flag, Sources};
 pub use problem::Problem;
 
-use crate::proxy::{self, routes};
+use crate::proxy::{self, page, routes};
 use crate::telemetry::{self, logging};
 use crate::wire::{self, cookie};
 use crate::{session, store};
@@ -38,6 +38,8 @@ pub struct Config {
     pub session: session::Config,
     /// What the sidecar and the backend say to each other.
     pub headers: wire::Config,
+    /// What clients are told where something fails.
+    pub errors: page::Config,
     /// Where sessions are kept.
     pub store: store::Config,
     /// Which requests have a session; empty = all.

@@ -7,6 +7,7 @@ mod routes;
 
 use super::Config;
 use super::problem::{Problem, suggest};
+use crate::proxy::page::Page;
 use crate::secret::{HIDDEN, Secret};
 use crate::session::policy::Interval;
 use crate::store::{self, SCHEMES, redis};
@@ -62,6 +63,9 @@ pub(super) fn all(config: &Config) -> Vec<Problem> {
     cookie::check(&config.cookie, &mut report);
     session(config, &mut report);
     headers::check(&config.headers, &mut report);
+    if let Err(text) = Page::read(&config.errors) {
+        report.0.push(Problem::of("errors.page", &text, "name another file"));
+    }
     store(config, &mut report);
     routes::check(&config.routes, &mut report);
     lengths(config, &mut report);

@@ -11,6 +11,7 @@ pub mod finish;
 mod hop;
 pub mod listen;
 pub mod nonce;
+pub mod page;
 pub mod patience;
 pub mod reply;
 pub mod routes;
@@ -32,6 +33,7 @@ use self::body::{Body, Customs};
 use self::error::{Error, Kind};
 use self::finish::Begun;
 use self::nonce::Nonces;
+use self::page::Page;
 use self::routes::Routes;
 use self::timer::Alarm;
 use crate::drain::Drain;
@@ -120,6 +122,8 @@ pub struct Rules {
     pub explain: bool,
     /// `headers.vary`.
     pub vary: bool,
+    /// `errors.page`.
+    pub page: Option<Page>,
 }
 
 /// Carries requests to the backend and their sessions through the store; one for each worker.

@@ -1,12 +1,14 @@
 //! Errors as responses: the only place that makes one up.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, VARY};
 use http::{HeaderName, Response, StatusCode};
 use serde_json::json;
 
+use super::Rules;
 use super::body::Body;
 use super::error::{Error, Kind};
+use super::page::Fill;
 use crate::wire::caching;
 
 /// What a problem's `type` begins with; its end is stable.
@@ -20,13 +22,25 @@ const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PAT
 
 /// Tells the client what went wrong, as `application/problem+json` (RFC 9457), and never how it looks inside.
 ///
-/// `vary` adds `Vary: Cookie`, which every response has whose session may matter.
-pub fn problem(error: &Error, id: &HeaderValue, vary: bool) -> Response<Body> {
-    let mut response = made(error, id).map(|text| Body::made(Bytes::from(text)));
-    if vary {
+/// A client that likes HTML better gets the page of the settings, where there is one.
+pub fn problem(error: &Error, id: &HeaderValue, rules: &Rules, html: bool) -> Response<Body> {
+    let mut response = made(error, id);
+    let page = rules.page.as_ref();
+    if let (true, Some(page)) = (html, page) {
+        let (status, slug, title) = error.problem();
+        let kind = format!("{PROBLEM}{slug}");
+        let id = id.to_str().unwrap_or_default();
+        let fill = Fill { status: status.as_u16(), title, kind: &kind, id };
+        *response.body_mut() = page.fill(&fill);
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    }
+    if page.is_some() {
+        response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+    }
+    if rules.vary {
         caching::vary(response.headers_mut());
     }
-    response
+    response.map(|text| Body::made(Bytes::from(text)))
 }
 
 /// The same as a message, for a connection that nobody serves any longer.

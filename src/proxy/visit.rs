@@ -21,7 +21,7 @@ use super::error::{Error, Kind};
 use super::finish::{Begun, Finish};
 use super::patience::Patient;
 use super::timer::Alarm;
-use super::{Caller, Proxy, Waited, reply};
+use super::{Caller, Proxy, Waited, page, reply};
 use crate::drain::{Guard, Signal};
 use crate::telemetry::metrics::{Metrics, Raised};
 use crate::time::{Clock, Stopwatch};
@@ -222,6 +222,7 @@ impl Exchange {
         let (watch, waited, in_flight) = (Stopwatch::start(), Waited::default(), self.metrics.in_flight());
         let (method, version) = (request.method().clone(), request.version());
         let path = self.access.then(|| request.uri().path().to_owned());
+        let html = self.proxy.rules.page.is_some() && page::is_wanted(request.headers());
         let result = self.proxy.exchange(request, &self.caller, &begun, &waited).await;
         let mut response = result.unwrap_or_else(|error| {
             let id = self.caller.id.to_str().unwrap_or_default();
@@ -231,7 +232,7 @@ impl Exchange {
             } else {
                 warn!(id, status = status.as_u16(), problem = slug, "{error}");
             }
-            reply::problem(&error, &self.caller.id, self.proxy.rules.vary)
+            reply::problem(&error, &self.caller.id, &self.proxy.rules, html)
         });
         // A client of HTTP/1.0 is answered in kind, and its connection ends: behind other proxies its keep-alive is
         // not to be relied upon (RFC 9112 §9.3).

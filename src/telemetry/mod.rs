@@ -47,11 +47,13 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub struct Config {
     /// Where `/livez`, `/readyz`, `/startupz` and `/metrics` are; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Not ready while the store can't be asked.
+    pub ready_needs_store: bool,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9400)) }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9400)), ready_needs_store: false }
     }
 }
 

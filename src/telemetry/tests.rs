@@ -130,7 +130,7 @@ async fn promtool_finds_nothing_to_say_about_the_metrics() {
 }
 
 /// The families and their types, in order.
-const FAMILIES: [&str; 25] = [
+const FAMILIES: [&str; 26] = [
     "backend_connections_total counter",
     "backend_errors_total counter",
     "build_info gauge",
@@ -155,6 +155,7 @@ const FAMILIES: [&str; 25] = [
     "store_connections_total counter",
     "store_errors_total counter",
     "store_operation_duration_seconds histogram",
+    "store_up gauge",
     "tunnels gauge",
 ];
 

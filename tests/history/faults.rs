@@ -1,5 +1,6 @@
 //! The faults, one round each.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use tokio::task::block_in_place;
 use tokio::time::sleep;
 
 use super::fleet::{BUDGET, Fleet};
+use super::judge::Violation;
 use super::relay::Harm;
 use super::workload::{Round, SHARERS, Tally};
 use crate::support::Redis;
@@ -27,6 +29,21 @@ enum Fault {
     Replica,
     Paused,
     Forgetful,
+}
+
+impl Fault {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Killed => "kill -9, restarted 2 s later",
+            Self::Frozen => "SIGSTOP for 5 s",
+            Self::Reset => "a reset at each of 400 offsets of replies",
+            Self::Full => "OOM (maxmemory)",
+            Self::Replica => "READONLY (a replica)",
+            Self::Paused => "CLIENT PAUSE, writes and all",
+            Self::Forgetful => "SCRIPT FLUSH, ten times",
+        }
+    }
 }
 
 /// How long things last.
@@ -137,15 +154,45 @@ fn check(fault: Fault, tally: &Tally, recoveries: &[Duration]) {
     assert!(tally.done > 500, "{fault:?}: it was no load: {tally:?}");
 }
 
-/// A million, or a short round.
+/// What the long form writes its rows into; without it the rounds are short.
+const LONG_FORM: &str = "COATROOM_LONG";
+/// Acknowledged requests of each fault in the long form: a million of all eight.
+const SHARE: u64 = 125_000;
+
 async fn survive(fault: Fault) {
-    let (tally, recoveries) = round(fault, SHORT, 1).await;
+    let folder = std::env::var_os(LONG_FORM).map(PathBuf::from);
+    let (pace, acknowledged) = if folder.is_some() { (LONG, SHARE) } else { (SHORT, 1) };
+    let (tally, recoveries) = round(fault, pace, acknowledged).await;
     check(fault, &tally, &recoveries);
     match fault {
         Fault::None | Fault::Forgetful => assert_eq!((tally.refused, tally.unknown), (0, 0), "{tally:?}"),
         Fault::Reset => {}
         _ => assert!(tally.refused + tally.unknown > 0, "{fault:?} hurt nobody: {tally:?}"),
     }
+    if let Some(folder) = folder {
+        std::fs::write(folder.join(format!("{}-{fault:?}", fault as u8)), row(fault, &tally, &recoveries))
+            .expect("the folder of tests/run");
+    }
+}
+
+/// The line of a fault in `long.md`.
+fn row(fault: Fault, tally: &Tally, recoveries: &[Duration]) -> String {
+    let slowest = recoveries.iter().max().map_or(0, Duration::as_millis);
+    let count = |wanted: fn(&Violation) -> bool| {
+        tally.violations.iter().filter(|(_, violation)| wanted(violation)).count()
+    };
+    let Tally { lives, done, dropped, conflicts, refused, unknown, longest, .. } = tally;
+    format!(
+        "| {} | {} | {lives} | {done} | {dropped} | {conflicts} | {refused} | {unknown} | {} | {} | {} | {} | {} | {slowest} ms | {} ms |\n",
+        fault.name(),
+        recoveries.len(),
+        count(|violation| matches!(violation, Violation::Lost { .. } | Violation::Phantom { .. })),
+        count(|violation| matches!(violation, Violation::Stale { .. })),
+        count(|violation| matches!(violation, Violation::Resurrected { .. })),
+        count(|violation| matches!(violation, Violation::LoggedOut { .. } | Violation::Strange { .. })),
+        count(|violation| matches!(violation, Violation::Cleared { .. })),
+        longest / 1000,
+    )
 }
 
 macro_rules! rounds {

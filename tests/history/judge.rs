@@ -160,9 +160,12 @@ pub fn judge(life: &str, events: &[Event], end: Option<&BTreeMap<usize, u64>>) -
 mod tests {
     use super::*;
 
+    /// Who asks what, what comes of it, and the counters that were read.
+    type Step<'a> = (usize, Op, Answer, Option<&'a [u64]>);
+
     /// One request after the other, 10 µs each.
-    fn history(steps: &[(usize, Op, Answer, Option<&[u64]>)]) -> Vec<Event> {
-        let event = |(n, (client, op, answer, read)): (usize, &(usize, Op, Answer, Option<&[u64]>))| {
+    fn history(steps: &[Step<'_>]) -> Vec<Event> {
+        let event = |(n, (client, op, answer, read)): (usize, &Step<'_>)| {
             let counts = |read: &&[u64]| read.iter().copied().enumerate().collect();
             let seen = match read {
                 Some(read) => Seen::Session { life: "a".to_owned(), counts: counts(read) },

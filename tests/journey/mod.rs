@@ -10,6 +10,8 @@ mod ended;
 mod expiry;
 mod hangup;
 mod model;
+mod outage;
+mod page;
 mod races;
 mod received;
 mod refusals;

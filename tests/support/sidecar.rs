@@ -9,6 +9,7 @@ use coatroom::config::Config;
 use coatroom::telemetry::metrics::Metrics;
 use coatroom::time::{Clock, Timestamp};
 
+use super::Redis;
 use super::child::until;
 use super::client::{self, Browser};
 
@@ -35,15 +36,27 @@ impl Sidecar {
 
     /// Starts one before the backend at a URL.
     pub fn at(backend: &str, change: impl FnOnce(&mut Config)) -> Self {
-        Self::start(backend, change).expect("the sidecar starts")
+        Self::start(backend, NOW, change).expect("the sidecar starts")
+    }
+
+    /// Starts one before `backend`, with its sessions on a server that goes by the system's clock, as its own does
+    /// then.
+    pub fn on(store: &Redis, backend: SocketAddr, change: impl FnOnce(&mut Config)) -> Self {
+        let url = store.url();
+        let with_store = |config: &mut Config| {
+            config.store.url = (&*url).into();
+            change(config);
+        };
+        let sidecar = Self::start(&format!("http://{backend}"), Clock::system().now(), with_store);
+        sidecar.expect("the sidecar starts")
     }
 
     /// Why no sidecar starts with these settings.
     pub fn refusal(change: impl FnOnce(&mut Config)) -> String {
-        Self::start("http://127.0.0.1:9", change).err().expect("it must not start").to_string()
+        Self::start("http://127.0.0.1:9", NOW, change).err().expect("it must not start").to_string()
     }
 
-    fn start(backend: &str, change: impl FnOnce(&mut Config)) -> Result<Self, app::Error> {
+    fn start(backend: &str, now: Timestamp, change: impl FnOnce(&mut Config)) -> Result<Self, app::Error> {
         super::canary::listen();
         let mut config = Config::default();
         config.proxy.listen = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -52,7 +65,7 @@ impl Sidecar {
         config.proxy.workers = 2;
         config.headers.explain = true;
         change(&mut config);
-        let clock = Clock::stopped_at(NOW);
+        let clock = Clock::stopped_at(now);
         let app = App::start(&config, clock.clone())?;
         Ok(Self { app: Some(app), clock })
     }

@@ -1,0 +1,171 @@
+//! Everything that is no request: probes, the store's health, clearing, the end.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::runtime::Builder;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
+use tracing::{error, info, warn};
+
+use crate::config::Config;
+use crate::drain::Drain;
+use crate::proxy;
+use crate::store::{Error, Kind, Store};
+use crate::telemetry::health::{Health, Latch};
+use crate::telemetry::metrics::{Metrics, Operation};
+use crate::time::{Clock, Stopwatch};
+
+/// What readiness waits for, in the words of the probe.
+pub(super) const STORE: &str = "the store";
+/// How often the store is asked whether it is there, where somebody depends on the answer: readiness, or those who
+/// wait for it to come back.
+const ASK: Duration = Duration::from_secs(1);
+/// The same, where it is for the gauge only.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Everything that is no request: probes, clearing, the end.
+pub(super) struct Control {
+    pub(super) health: Health,
+    pub(super) drain: Drain,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) clock: Clock,
+    pub(super) config: Config,
+}
+
+impl Control {
+    /// Runs to the end of the program. `reachable` holds readiness back until the store has answered.
+    pub(super) fn run(
+        self,
+        telemetry: std::net::TcpListener,
+        reachable: Option<Latch>,
+        stopped: oneshot::Receiver<()>,
+    ) {
+        match Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime.block_on(self.watch(telemetry, reachable, stopped)),
+            Err(error) => error!("the control thread can't start: {error}"),
+        }
+    }
+
+    async fn watch(
+        self,
+        telemetry: std::net::TcpListener,
+        reachable: Option<Latch>,
+        stopped: oneshot::Receiver<()>,
+    ) {
+        let telemetry = match tokio::net::TcpListener::from_std(telemetry) {
+            Ok(listener) => listener,
+            Err(error) => return error!("the telemetry listener can't be used: {error}"),
+        };
+        // From here on a signal is not the end of the process.
+        let mut signals = Signals::new();
+        let stop = tokio_util::sync::CancellationToken::new();
+        let probes =
+            crate::telemetry::serve(telemetry, self.metrics.clone(), self.health.clone(), stop.clone());
+        let probes = tokio::spawn(probes);
+        tokio::select! {
+            () = self.clear() => {}
+            () = self.ping(reachable) => {}
+            () = signals.next() => {}
+            _ = stopped => {}
+        }
+        tokio::select! {
+            () = self.finish() => {}
+            () = signals.next() => {
+                warn!("asked to stop once more: whatever is in flight is cut off");
+                self.drain.closing.cancel();
+                self.drain.cut_off();
+            }
+        }
+        stop.cancel();
+        drop(probes.await);
+    }
+
+    /// Clears expired sessions from time to time, for ever.
+    async fn clear(&self) {
+        let mut rounds = tokio::time::interval(self.config.store.sweep_interval.0);
+        loop {
+            rounds.tick().await;
+            let watch = Stopwatch::start();
+            let cleared = self.store.clear_expired(self.clock.now(), usize::MAX).await;
+            self.metrics.operation(Operation::ClearExpired, watch.elapsed());
+            if let Err(error) = cleared {
+                self.metrics.store_error(Operation::ClearExpired, error.kind.label());
+                warn!("expired sessions can't be cleared: {error}");
+            }
+        }
+    }
+
+    /// Asks the store whether it is there, for ever. Readiness follows, if it is to.
+    async fn ping(&self, mut away: Option<Latch>) {
+        let mut up = None;
+        loop {
+            let watch = Stopwatch::start();
+            let late = |_| Error::new(Kind::Timeout, "the store did not answer within store.timeout");
+            let answer = timeout(self.config.store.timeout.0, self.store.ping()).await;
+            let answer = answer.map_err(late).and_then(|answer| answer);
+            self.metrics.operation(Operation::Ping, watch.elapsed());
+            self.metrics.store_up.set(answer.is_ok().into());
+            match &answer {
+                Ok(()) => {
+                    away = None;
+                    if up == Some(false) {
+                        info!("the store can be reached again");
+                    }
+                }
+                Err(problem) => {
+                    let kind = problem.kind.label();
+                    self.metrics.store_error(Operation::Ping, kind);
+                    if self.config.telemetry.ready_needs_store {
+                        away = away.or_else(|| Some(self.health.latch(STORE)));
+                    }
+                    if up != Some(false) {
+                        error!(kind, "the store can't be reached: {problem}");
+                    }
+                }
+            }
+            up = Some(answer.is_ok());
+            let urgent = answer.is_err() || self.config.telemetry.ready_needs_store;
+            sleep(if urgent { ASK } else { LOOK }).await;
+        }
+    }
+
+    /// Not ready; still accepting for a while; no more connections; what is in flight finishes, or is cut off.
+    async fn finish(&self) {
+        let proxy::Config { drain_delay, drain_timeout, .. } = &self.config.proxy;
+        self.health.drain();
+        sleep(drain_delay.0).await;
+        self.drain.closing.cancel();
+        self.drain.finish();
+        if timeout(drain_timeout.0, self.drain.drained()).await.is_err() {
+            warn!("some requests did not finish within proxy.drain_timeout: they are cut off");
+            self.drain.cut_off();
+        }
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Signals([Option<Signal>; 2]);
+
+impl Signals {
+    fn new() -> Self {
+        Self(
+            [SignalKind::terminate(), SignalKind::interrupt()].map(|kind| {
+                signal(kind).inspect_err(|error| error!("can't listen for signals: {error}")).ok()
+            }),
+        )
+    }
+
+    /// Waits for the next of either.
+    async fn next(&mut self) {
+        let any = |cx: &mut Context<'_>| {
+            let came = self.0.iter_mut().flatten().any(|signal| signal.poll_recv(cx).is_ready());
+            if came { Poll::Ready(()) } else { Poll::Pending }
+        };
+        poll_fn(any).await;
+    }
+}

@@ -1,0 +1,67 @@
+//! `errors.page`: people get a page, programs a problem, and both the same status and headers.
+
+use std::io::Write as _;
+
+use coatroom::config::Config;
+use tempfile::NamedTempFile;
+
+use crate::support::{Reply, Sidecar, Stage, send};
+
+fn page(text: &str) -> NamedTempFile {
+    let mut file = NamedTempFile::new().expect("a file");
+    file.write_all(text.as_bytes()).expect("it is written");
+    file
+}
+
+/// What a client gets that asks so, of a backend that is away.
+fn asked(sidecar: &Sidecar, method: &str, accept: &str) -> Reply {
+    send(sidecar.address(), format!("{method} / HTTP/1.1\r\nHost: a\r\nAccept: {accept}\r\n\r\n"))
+}
+
+#[test]
+fn who_asks_for_html_gets_the_page_and_everybody_else_the_problem() {
+    let (_socket, nobody) = Stage::nobody();
+    let file = page("<h1>{{status}}</h1><p>{{title}}</p><code>{{id}}</code> {{type}}");
+    let sidecar = Sidecar::with(nobody, |config: &mut Config| {
+        config.errors.page = file.path().display().to_string();
+    });
+    let html = asked(&sidecar, "GET", "text/html,*/*;q=0.8");
+    let id = html.header("x-request-id").expect("an ID").to_owned();
+    let body = format!(
+        "<h1>502</h1><p>The application can&#39;t be reached</p><code>{id}</code> urn:coatroom:problem/backend-failed"
+    );
+    assert_eq!((html.status, html.text()), (502, body));
+    assert_eq!(html.header("content-type"), Some("text/html; charset=utf-8"));
+    assert_eq!(html.header("vary"), Some("Accept, Cookie"));
+
+    let problem = asked(&sidecar, "GET", "application/json");
+    assert_eq!((problem.status, &*problem.problem()), (502, "backend-failed"));
+    assert_eq!(problem.header("content-type"), Some("application/problem+json"));
+    for name in ["vary", "cache-control"] {
+        assert_eq!(problem.header(name), html.header(name));
+    }
+    let head = asked(&sidecar, "HEAD", "text/html");
+    assert_eq!((head.status, head.body.len()), (502, 0));
+    assert_eq!(head.header("content-type"), Some("text/html; charset=utf-8"));
+}
+
+#[test]
+fn without_a_page_nobody_gets_one() {
+    let (_socket, nobody) = Stage::nobody();
+    let sidecar = Sidecar::before(nobody);
+    let reply = asked(&sidecar, "GET", "text/html");
+    assert_eq!(reply.header("content-type"), Some("application/problem+json"));
+    assert_eq!(reply.header("vary"), Some("Cookie"));
+}
+
+#[test]
+fn a_page_that_cannot_be_used_is_refused_at_the_start() {
+    for (text, what) in [("{{name}}", "no value for \"name\""), (&*"x".repeat(65 * 1024), "more than 64 KiB")]
+    {
+        let file = page(text);
+        let refusal = Sidecar::refusal(|config| config.errors.page = file.path().display().to_string());
+        assert!(refusal.starts_with("errors.page: ") && refusal.contains(what), "{refusal}");
+    }
+    let refusal = Sidecar::refusal(|config| config.errors.page = "/nowhere/page.html".to_owned());
+    assert!(refusal.contains("can't be read"), "{refusal}");
+}
