@@ -1,6 +1,7 @@
 //! From a configuration to a running program: the only file that knows every other module.
 
 mod control;
+pub mod reload;
 
 use std::fmt;
 use std::io;
@@ -8,13 +9,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 
+use arc_swap::ArcSwap;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
 use self::control::Control;
+use self::reload::Reloader;
 
-use crate::config::Config;
+use crate::config::{Config, Print};
 use crate::drain::Drain;
 use crate::manager::Manager;
 use crate::proxy::backend::Address;
@@ -76,12 +79,32 @@ impl App {
     /// # Errors
     /// Names the setting that can't be obeyed, or the address that can't be listened on.
     pub fn start(config: &Config, clock: Clock) -> Result<Self, Error> {
+        Self::start_from(config, clock, None)
+    }
+
+    /// The same; settings whose origin is known are read again when that changes, or at SIGHUP.
+    ///
+    /// # Errors
+    /// As [`App::start`].
+    pub fn start_from(config: &Config, clock: Clock, origin: Option<reload::Origin>) -> Result<Self, Error> {
         let reasons: Vec<&'static str> = Reason::ALL.iter().map(|reason| reason.label()).collect();
         let metrics = Arc::new(Metrics::new(&reasons, &store::Kind::ALL.map(store::Kind::label)));
         let (health, drain) = (Health::new(), Drain::default());
         let serving = health.latch("the listeners");
         let reachable = config.telemetry.ready_needs_store.then(|| health.latch(control::STORE));
-        let (parts, store) = assemble(config, clock.clone(), &metrics, &drain)?;
+        let store = open(config, &metrics)?;
+        let rules = rules(config, &store, &metrics)?;
+        let customs = Customs { guard: Arc::new(rules.injector.guard().clone()), metrics: metrics.clone() };
+        let rules = Arc::new(ArcSwap::from_pointee(rules));
+        let parts = Parts {
+            rules: rules.clone(),
+            customs,
+            config: config.proxy.clone(),
+            backend: Address::parse(&config.proxy.backend).map_err(at("proxy.backend"))?,
+            clock: clock.clone(),
+            drain: drain.clone(),
+            guard: drain.guard(),
+        };
 
         let telemetry = std::net::TcpListener::bind(config.telemetry.listen).map_err(|error| {
             Error(format!("telemetry.listen: can't listen on {}: {error}", config.telemetry.listen))
@@ -103,8 +126,19 @@ impl App {
         }
         drop(serving);
         let (stop, stopped) = oneshot::channel();
+        let current = Arc::new(ArcSwap::from_pointee(config.clone()));
+        let reloader = origin.map(|origin| Reloader {
+            seen: Print::of(&origin.sources, config),
+            origin,
+            started: config.clone(),
+            current: current.clone(),
+            rules,
+            store: store.clone(),
+            metrics: metrics.clone(),
+            clock: clock.clone(),
+        });
         let control =
-            Control { health, drain, metrics: metrics.clone(), store, clock, config: config.clone() };
+            Control { health, drain, metrics: metrics.clone(), store, clock, config: current, reloader };
         threads.push(spawn("control".to_owned(), move || control.run(telemetry, reachable, stopped))?);
         Ok(Self { address, telemetry: telemetry_address, metrics, stop, threads })
     }
@@ -142,8 +176,8 @@ impl App {
 ///
 /// # Errors
 /// As [`App::start`].
-pub fn run(config: &Config) -> Result<(), Error> {
-    let app = App::start(config, Clock::system())?;
+pub fn run(config: &Config, origin: reload::Origin) -> Result<(), Error> {
+    let app = App::start_from(config, Clock::system(), Some(origin))?;
     let metrics = app.metrics.clone();
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
@@ -159,13 +193,31 @@ pub fn run(config: &Config) -> Result<(), Error> {
     Ok(())
 }
 
-/// Builds what serves requests out of the settings of every module.
-fn assemble(
-    config: &Config,
-    clock: Clock,
-    metrics: &Arc<Metrics>,
-    drain: &Drain,
-) -> Result<(Parts, Arc<dyn Store>), Error> {
+/// What a store has to know of the settings.
+fn keyed_rules(config: &Config) -> keyed::Rules {
+    let session = &config.session;
+    keyed::Rules {
+        realm: session.realm.clone(),
+        cycle_on: session.cycle_on.clone(),
+        grace: session.grace.0,
+        ended_memory: session.ended_memory.0,
+        commit_timeout: config.store.commit_timeout.0,
+    }
+}
+
+/// Opens the store of the settings.
+fn open(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Store>, Error> {
+    let counts = store::Counts {
+        expiries: metrics.expiries.clone(),
+        evictions: metrics.evictions.clone(),
+        conflicts: metrics.conflicts.clone(),
+        connections: metrics.store_connections.clone(),
+    };
+    store::open(&config.store, keyed_rules(config), counts).map_err(|error| Error(error.to_string()))
+}
+
+/// Builds what requests go by out of the settings of every module.
+fn rules(config: &Config, store: &Arc<dyn Store>, metrics: &Arc<Metrics>) -> Result<Rules, Error> {
     let Config { session, headers, cookie, .. } = config;
     let jar = Jar::new(cookie).map_err(at("cookie.keys"))?;
     let secret = Secret::of(&headers.secret, &headers.secret_file).map_err(at("headers.secret_file"))?;
@@ -180,24 +232,10 @@ fn assemble(
     let injector = Injector::new(headers, &session.cycle_on, lifetimes, secret).map_err(at("headers"))?;
     limits.budget = injector.budget();
     let policy = Arc::new(Policy::new(session, cookie.age.0, jar.scope(), limits));
-    let rules = keyed::Rules {
-        realm: session.realm.clone(),
-        cycle_on: session.cycle_on.clone(),
-        grace: session.grace.0,
-        ended_memory: session.ended_memory.0,
-        commit_timeout: config.store.commit_timeout.0,
-    };
-    let counts = store::Counts {
-        expiries: metrics.expiries.clone(),
-        evictions: metrics.evictions.clone(),
-        conflicts: metrics.conflicts.clone(),
-        connections: metrics.store_connections.clone(),
-    };
-    let store = store::open(&config.store, rules, counts).map_err(|error| Error(error.to_string()))?;
     let manager = Manager::new(store.clone(), policy, jar.previous(), &config.store, metrics.clone());
-    let proxy::Config { trusted, forwarded, via, backend, .. } = &config.proxy;
-    let customs = Customs { guard: Arc::new(injector.guard().clone()), metrics: metrics.clone() };
-    let rules = Rules {
+    let proxy::Config { trusted, forwarded, via, .. } = &config.proxy;
+    Ok(Rules {
+        manager: Arc::new(manager),
         routes: Routes::new(&config.routes),
         reader: Reader::new(headers, session.subject),
         origin: Origin::new(trusted, *forwarded, via).map_err(at("proxy.via"))?,
@@ -208,19 +246,8 @@ fn assemble(
         explain: headers.explain,
         vary: headers.vary,
         page: Page::read(&config.errors).map_err(at("errors.page"))?,
-    };
-    let parts = Parts {
-        rules: Arc::new(rules),
-        manager: Arc::new(manager),
-        customs,
-        config: config.proxy.clone(),
-        backend: Address::parse(backend).map_err(at("proxy.backend"))?,
-        clock,
-        drain: drain.clone(),
-        guard: drain.guard(),
         access: config.log.access,
-    };
-    Ok((parts, store))
+    })
 }
 
 /// How many workers there are where the setting says 0.

@@ -10,14 +10,18 @@ mod file;
 mod key;
 mod layers;
 mod problem;
+mod restart;
 mod schema;
 mod warning;
+mod watch;
 
 use figment::Figment;
 use serde::{Deserialize, Serialize};
 
 pub use layers::{Flag, Sources};
 pub use problem::Problem;
+pub use restart::ONLY_BY_RESTART;
+pub use watch::Print;
 
 use crate::proxy::{self, page, routes};
 use crate::telemetry::{self, logging};
@@ -48,6 +52,8 @@ pub struct Config {
     pub telemetry: telemetry::Config,
     /// What is written to standard error.
     pub log: logging::Config,
+    /// Settings that change while requests are served.
+    pub reload: watch::Config,
 }
 
 /// Reads the settings from all sources and checks them.

@@ -1,16 +1,18 @@
 //! Everything that is no request: probes, the store's health, clearing, the end.
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
+use super::reload::Reloader;
 use crate::config::Config;
 use crate::drain::Drain;
 use crate::proxy;
@@ -34,7 +36,10 @@ pub(super) struct Control {
     pub(super) metrics: Arc<Metrics>,
     pub(super) store: Arc<dyn Store>,
     pub(super) clock: Clock,
-    pub(super) config: Config,
+    /// What is in force.
+    pub(super) config: Arc<ArcSwap<Config>>,
+    /// Reads it again, where its origin is known.
+    pub(super) reloader: Option<Reloader>,
 }
 
 impl Control {
@@ -52,7 +57,7 @@ impl Control {
     }
 
     async fn watch(
-        self,
+        mut self,
         telemetry: std::net::TcpListener,
         reachable: Option<Latch>,
         stopped: oneshot::Receiver<()>,
@@ -62,7 +67,8 @@ impl Control {
             Err(error) => return error!("the telemetry listener can't be used: {error}"),
         };
         // From here on a signal is not the end of the process.
-        let mut signals = Signals::new();
+        let (mut signals, mut hangups) = (Signals::new(ENDING), Signals::new([SignalKind::hangup()]));
+        let reloader = self.reloader.take();
         let stop = tokio_util::sync::CancellationToken::new();
         let probes =
             crate::telemetry::serve(telemetry, self.metrics.clone(), self.health.clone(), stop.clone());
@@ -70,6 +76,7 @@ impl Control {
         tokio::select! {
             () = self.clear() => {}
             () = self.ping(reachable) => {}
+            () = self.reload(reloader, &mut hangups) => {}
             () = signals.next() => {}
             _ = stopped => {}
         }
@@ -87,15 +94,36 @@ impl Control {
 
     /// Clears expired sessions from time to time, for ever.
     async fn clear(&self) {
-        let mut rounds = tokio::time::interval(self.config.store.sweep_interval.0);
         loop {
-            rounds.tick().await;
             let watch = Stopwatch::start();
             let cleared = self.store.clear_expired(self.clock.now(), usize::MAX).await;
             self.metrics.operation(Operation::ClearExpired, watch.elapsed());
             if let Err(error) = cleared {
                 self.metrics.store_error(Operation::ClearExpired, error.kind.label());
                 warn!("expired sessions can't be cleared: {error}");
+            }
+            sleep(self.config.load().store.sweep_interval.0).await;
+        }
+    }
+
+    /// Reads the settings again from time to time and at SIGHUP, for ever.
+    async fn reload(&self, mut reloader: Option<Reloader>, hangups: &mut Signals<1>) {
+        loop {
+            let interval = self.config.load().reload.interval.0;
+            let next = async {
+                match reloader {
+                    Some(_) if !interval.is_zero() => sleep(interval).await,
+                    _ => pending().await,
+                }
+            };
+            let asked = tokio::select! {
+                () = next => false,
+                () = hangups.next() => true,
+            };
+            match &mut reloader {
+                Some(reloader) if asked => reloader.read("SIGHUP"),
+                Some(reloader) => reloader.look().await,
+                None => info!("SIGHUP: there are no settings that could be read again"),
             }
         }
     }
@@ -106,7 +134,8 @@ impl Control {
         loop {
             let watch = Stopwatch::start();
             let late = |_| Error::new(Kind::Timeout, "the store did not answer within store.timeout");
-            let answer = timeout(self.config.store.timeout.0, self.store.ping()).await;
+            let config = self.config.load_full();
+            let answer = timeout(config.store.timeout.0, self.store.ping()).await;
             let answer = answer.map_err(late).and_then(|answer| answer);
             self.metrics.operation(Operation::Ping, watch.elapsed());
             self.metrics.store_up.set(answer.is_ok().into());
@@ -120,23 +149,26 @@ impl Control {
                 Err(problem) => {
                     let kind = problem.kind.label();
                     self.metrics.store_error(Operation::Ping, kind);
-                    if self.config.telemetry.ready_needs_store {
-                        away = away.or_else(|| Some(self.health.latch(STORE)));
-                    }
+                    away = match away {
+                        _ if !config.telemetry.ready_needs_store => None,
+                        None => Some(self.health.latch(STORE)),
+                        held => held,
+                    };
                     if up != Some(false) {
                         error!(kind, "the store can't be reached: {problem}");
                     }
                 }
             }
             up = Some(answer.is_ok());
-            let urgent = answer.is_err() || self.config.telemetry.ready_needs_store;
+            let urgent = answer.is_err() || config.telemetry.ready_needs_store;
             sleep(if urgent { ASK } else { LOOK }).await;
         }
     }
 
     /// Not ready; still accepting for a while; no more connections; what is in flight finishes, or is cut off.
     async fn finish(&self) {
-        let proxy::Config { drain_delay, drain_timeout, .. } = &self.config.proxy;
+        let config = self.config.load_full();
+        let proxy::Config { drain_delay, drain_timeout, .. } = &config.proxy;
         self.health.drain();
         sleep(drain_delay.0).await;
         self.drain.closing.cancel();
@@ -148,19 +180,22 @@ impl Control {
     }
 }
 
-/// SIGTERM and SIGINT.
-struct Signals([Option<Signal>; 2]);
+/// Some kinds of signals.
+struct Signals<const N: usize>([Option<Signal>; N]);
 
-impl Signals {
-    fn new() -> Self {
+/// Those that ask the program to end.
+const ENDING: [SignalKind; 2] = [SignalKind::terminate(), SignalKind::interrupt()];
+
+impl<const N: usize> Signals<N> {
+    fn new(kinds: [SignalKind; N]) -> Self {
         Self(
-            [SignalKind::terminate(), SignalKind::interrupt()].map(|kind| {
+            kinds.map(|kind| {
                 signal(kind).inspect_err(|error| error!("can't listen for signals: {error}")).ok()
             }),
         )
     }
 
-    /// Waits for the next of either.
+    /// Waits for the next of any.
     async fn next(&mut self) {
         let any = |cx: &mut Context<'_>| {
             let came = self.0.iter_mut().flatten().any(|signal| signal.poll_recv(cx).is_ready());

@@ -9,6 +9,7 @@ use tracing::warn;
 use super::settings::Settings;
 use super::{fail, refuse};
 use crate::app;
+use crate::app::reload::Origin;
 use crate::telemetry::logging;
 
 /// Serves until it is told to stop.
@@ -17,11 +18,12 @@ pub(super) fn run(settings: &Settings) -> ExitCode {
         Ok(config) => config,
         Err(problems) => return refuse(&problems),
     };
-    if let Err(error) = logging::init(&config.log) {
-        return fail(chain(&error));
-    }
+    let log = match logging::init(&config.log) {
+        Ok(log) => log,
+        Err(error) => return fail(chain(&error)),
+    };
     config.warnings().iter().for_each(|warning| warn!("{warning}"));
-    match app::run(&config) {
+    match app::run(&config, Origin { sources: settings.sources(), log }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(chain(&error)),
     }

@@ -39,6 +39,11 @@ impl Settings {
     /// # Errors
     /// Everything that is wrong with them.
     pub(super) fn load(&self) -> Result<Config, Vec<Problem>> {
+        config::load(&self.sources())
+    }
+
+    /// Where they come from.
+    pub(super) fn sources(&self) -> Sources {
         let flags = [
             ("proxy.listen", "--listen", &self.listen),
             ("proxy.backend", "--backend", &self.backend),
@@ -49,10 +54,10 @@ impl Settings {
         let given = |(key, name, value): (_, _, &Option<String>)| {
             value.clone().map(|value| Flag { key, name, value })
         };
-        config::load(&Sources {
+        Sources {
             file: self.config.clone(),
             environment: env::vars_os().collect(),
             flags: flags.into_iter().filter_map(given).collect(),
-        })
+        }
     }
 }

@@ -99,6 +99,7 @@ fn lengths(config: &Config, report: &mut Report) {
         ("store.commit_timeout", store.commit_timeout),
         ("store.sweep_interval", store.sweep_interval),
         ("store.expired_memory", store.expired_memory),
+        ("reload.interval", config.reload.interval),
     ] {
         if length > LONGEST {
             report.add(key, format!("{length} is longer than 100 years"), "make it shorter");

@@ -6,6 +6,8 @@ use std::path::Path;
 
 use tempfile::NamedTempFile;
 
+use super::key::Key;
+use super::schema::Schema;
 use super::*;
 
 /// A key that is good enough to sign with: base64 of 32 bytes.
@@ -247,7 +249,7 @@ fn problems_of_variables_and_flags_name_them() {
         ..Sources::default()
     };
     let expected = [
-        "\"\" (COATROOM__): unknown setting: remove it, or choose one of cookie, headers, log, proxy, routes, session, store, telemetry",
+        "\"\" (COATROOM__): unknown setting: remove it, or choose one of cookie, errors, headers, log, proxy, reload, routes, session, store, telemetry",
         "cookie (COATROOM__COOKIE): is a section, not a setting: set cookie.<key>",
         "cookie.naem (COATROOM__COOKIE__NAEM): unknown setting: did you mean cookie.name?",
         "cookie.name (COATROOM__COOKIE__NAME__X): is a setting, not a section: set it as a whole",
@@ -570,6 +572,21 @@ fn what_is_printed_can_be_read_again() {
     assert_ne!(config, Config::default());
     assert_eq!(of_text(&config.to_toml()), Ok(config));
     assert_eq!(of_text(&Config::default().to_toml()), Ok(Config::default()));
+}
+
+#[test]
+fn what_only_a_restart_changes_is_named_as_the_settings_are() {
+    let schema = Schema::new();
+    for key in ONLY_BY_RESTART {
+        assert!(schema.default_of(&Key::dotted(key)).is_some(), "{key}");
+    }
+    let started = Config::default();
+    let text = "proxy.listen = '127.0.0.1:1'\nstore.url = 'redis://cache'\nstore.password = 'x'\ncookie.name = 'sid'";
+    let new = of_text(text).unwrap();
+    assert_eq!(started.waiting(&new), ["proxy.listen", "store.url", "store.password"]);
+    let followed = started.followed_by(&new);
+    assert_eq!(followed.cookie, new.cookie);
+    assert_eq!((followed.proxy, followed.store), (started.proxy, started.store));
 }
 
 #[test]

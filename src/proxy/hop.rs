@@ -53,7 +53,7 @@ impl Proxy {
         }
         headers.remove(EXPECT);
         forwarded::announce(headers, |name| self.passes(name));
-        self.rules.origin.tell(headers, &caller.peer, tls, received);
+        caller.rules.origin.tell(headers, &caller.peer, tls, received);
         headers.insert(reply::X_REQUEST_ID, caller.id.clone());
         forwarded::put_hop(headers, &hop);
         if chunked {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use hyper::server::conn::http1::Builder;
 use hyper_util::rt::TokioIo;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -18,7 +19,6 @@ use super::timer::Wheel;
 use super::visit::{Ids, Served, Visitor};
 use super::{Address, Backend, Config, Proxy, Rules};
 use crate::drain::{Drain, Guard};
-use crate::manager::Manager;
 use crate::telemetry::logging::Limited;
 use crate::telemetry::metrics::Metrics;
 use crate::time::Clock;
@@ -33,10 +33,8 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// What a worker is made of.
 #[derive(Clone)]
 pub struct Parts {
-    /// What all workers share.
-    pub rules: Arc<Rules>,
-    /// Loads and commits sessions.
-    pub manager: Arc<Manager>,
+    /// What is in force.
+    pub rules: Arc<ArcSwap<Rules>>,
     /// What trailers must get past.
     pub customs: Customs,
     /// `[proxy]`.
@@ -49,8 +47,6 @@ pub struct Parts {
     pub drain: Drain,
     /// Held for as long as connections are accepted.
     pub guard: Guard,
-    /// One event a request.
-    pub access: bool,
 }
 
 /// Opens a listener that shares its address with others of this process.
@@ -84,7 +80,6 @@ pub async fn work(listener: std::net::TcpListener, parts: Parts) -> io::Result<(
     let metrics = parts.customs.metrics.clone();
     let proxy = Arc::new(Proxy {
         rules: parts.rules,
-        manager: parts.manager,
         backend: Backend::new(parts.backend, &parts.config, wheel.clone(), parts.customs.clone()),
         nonces: Nonces::default(),
         customs: parts.customs,
@@ -103,8 +98,7 @@ pub async fn work(listener: std::net::TcpListener, parts: Parts) -> io::Result<(
     let mut http = Builder::new();
     let patience = parts.config.client_timeout.0;
     http.timer(wheel.clone()).header_read_timeout(patience);
-    let worker =
-        Worker { proxy, wheel, http, patience, metrics, access: parts.access, ids: Arc::new(Ids::default()) };
+    let worker = Worker { proxy, wheel, http, patience, metrics, ids: Arc::new(Ids::default()) };
     worker.accept(listener, &parts.drain).await;
     drop(parts.guard);
     let cut = parts.drain.cut();
@@ -123,7 +117,6 @@ struct Worker {
     http: Builder,
     patience: Duration,
     metrics: Arc<Metrics>,
-    access: bool,
     ids: Arc<Ids>,
 }
 
@@ -174,7 +167,6 @@ impl Worker {
             proxy: self.proxy.clone(),
             alarm: self.wheel.alarm(),
             metrics: self.metrics.clone(),
-            access: self.access,
             ids: self.ids.clone(),
             guard: drain.guard(),
             peer: Arc::new(peer.into()),

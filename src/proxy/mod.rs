@@ -22,6 +22,7 @@ pub mod visit;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use http::header::{HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -102,8 +103,10 @@ impl Default for Config {
     }
 }
 
-/// What all workers share.
+/// What all workers go by, and each request to its end by what was in force when it came.
 pub struct Rules {
+    /// Loads and commits sessions.
+    pub manager: Arc<Manager>,
     /// Which requests have a session.
     pub routes: Routes,
     /// Takes tokens out of cookies and puts them in.
@@ -124,12 +127,13 @@ pub struct Rules {
     pub vary: bool,
     /// `errors.page`.
     pub page: Option<Page>,
+    /// `log.access`.
+    pub access: bool,
 }
 
 /// Carries requests to the backend and their sessions through the store; one for each worker.
 pub struct Proxy {
-    rules: Arc<Rules>,
-    manager: Arc<Manager>,
+    rules: Arc<ArcSwap<Rules>>,
     backend: Backend,
     nonces: Nonces,
     customs: Customs,
@@ -140,6 +144,8 @@ pub struct Proxy {
 
 /// What is known of a request besides itself.
 pub struct Caller {
+    /// What was in force when it came.
+    pub rules: Arc<Rules>,
     /// Whom the connection is with.
     pub peer: Arc<Peer>,
     /// The request's ID, ours or a trusted peer's.
@@ -183,7 +189,7 @@ impl Proxy {
         if hop::is_last(&mut request) {
             return Ok(reply::options(&caller.id));
         }
-        let (rules, now) = (&*self.rules, self.clock.now());
+        let (rules, now) = (&*caller.rules, self.clock.now());
         let mode = rules.routes.of(request.method(), request.uri().path());
         let tls = rules.origin.is_tls(request.headers(), caller.peer.address.ip(), false);
         let nonce = self.nonces.next();
@@ -192,8 +198,8 @@ impl Proxy {
         let shown = rules.jar.take(request.headers_mut());
         let hop = self.readdress(&mut request, caller, tls);
         let session =
-            self.manager.load(mode, shown, now).await.map_err(|problem| self.failed(problem.into()))?;
-        self.inject(&mut request, &session, &nonce, now)?;
+            rules.manager.load(mode, shown, now).await.map_err(|problem| rules.failed(problem.into()))?;
+        rules.inject(&mut request, &session, &nonce, now)?;
         let client = hop.upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
 
         let watch = Stopwatch::start();
@@ -203,14 +209,14 @@ impl Proxy {
 
         let now = self.clock.now();
         let server_error = response.status().is_server_error();
-        let told = match self.take(&mut response, &session, &nonce, now)? {
-            Some(changes) => match self.manager.commit(session, changes, server_error, now).await {
+        let told = match self.take(rules, &mut response, &session, &nonce, now)? {
+            Some(changes) => match rules.manager.commit(session, changes, server_error, now).await {
                 Ok(told) => told,
-                Err(why) => self.pass(self.failed(why), server_error).map(|()| Told::refused())?,
+                Err(why) => rules.pass(rules.failed(why), server_error).map(|()| Told::refused())?,
             },
             None => Told::refused(),
         };
-        self.tell(response.headers_mut(), &told, tls, now);
+        rules.tell(response.headers_mut(), &told, tls, now);
         match client.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS) {
             Some(client) => self.join(client, &mut response),
             None => self.part(&mut response),
@@ -218,42 +224,17 @@ impl Proxy {
         Ok(response)
     }
 
-    fn inject(
-        &self,
-        request: &mut Request<Incoming>,
-        session: &Session,
-        nonce: &HeaderValue,
-        now: Timestamp,
-    ) -> Result<(), Error> {
-        if session.is_off() {
-            return Ok(());
-        }
-        let view = match session.reads() {
-            _ if session.is_unknown() => View::Unavailable,
-            Some(live) => View::Active(live),
-            None => View::Empty,
-        };
-        let injector = &self.rules.injector;
-        injector.inject(request.headers_mut(), view, nonce, now).map_err(|large| {
-            let detail = format!("{} bytes; headers.budget is {}", large.takes, large.budget);
-            Error::new(Kind::SessionTooLarge).saying(detail)
-        })?;
-        let (method, target) = (request.method().clone(), request.uri().clone());
-        injector.sign(request.headers_mut(), &method, &target, now);
-        Ok(())
-    }
-
     /// Takes the directives, and everything else that the client must not see, out of the response's head.
     ///
     /// `None` where they are refused and the response is let through as it is, with no word on its session.
     fn take(
         &self,
+        rules: &Rules,
         response: &mut Response<Body>,
         session: &Session,
         nonce: &HeaderValue,
         now: Timestamp,
     ) -> Result<Option<Changes>, Error> {
-        let rules = &*self.rules;
         let server_error = response.status().is_server_error();
         let dropped = rules.jar.guard(response.headers_mut());
         if dropped > 0 {
@@ -275,17 +256,44 @@ impl Proxy {
             }
             Err(refusal) => {
                 self.metrics.refused(refusal.reason.label());
-                self.pass(self.failed(Denied::Refused(refusal).into()), server_error)?;
+                rules.pass(rules.failed(Denied::Refused(refusal).into()), server_error)?;
                 // That the backend has failed is a row of the table.
                 Ok(server_error.then(Changes::default))
             }
         }
     }
+}
+
+impl Rules {
+    fn inject(
+        &self,
+        request: &mut Request<Incoming>,
+        session: &Session,
+        nonce: &HeaderValue,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        if session.is_off() {
+            return Ok(());
+        }
+        let view = match session.reads() {
+            _ if session.is_unknown() => View::Unavailable,
+            Some(live) => View::Active(live),
+            None => View::Empty,
+        };
+        let injector = &self.injector;
+        injector.inject(request.headers_mut(), view, nonce, now).map_err(|large| {
+            let detail = format!("{} bytes; headers.budget is {}", large.takes, large.budget);
+            Error::new(Kind::SessionTooLarge).saying(detail)
+        })?;
+        let (method, target) = (request.method().clone(), request.uri().clone());
+        injector.sign(request.headers_mut(), &method, &target, now);
+        Ok(())
+    }
 
     /// Lets a response pass whose directives are refused: where the backend failed anyway, or the settings are lenient.
     fn pass(&self, error: Error, server_error: bool) -> Result<(), Error> {
         let refused = matches!(error.kind, Kind::DirectiveRefused(_));
-        if !refused || !(server_error || self.rules.on_refused == OnRefused::Ignore) {
+        if !refused || !(server_error || self.on_refused == OnRefused::Ignore) {
             return Err(error);
         }
         warn!("nothing was applied: {error}");
@@ -295,7 +303,7 @@ impl Proxy {
     fn failed(&self, why: Failed) -> Error {
         match why {
             Failed::Denied(Denied::Refused(refusal)) => {
-                let detail = format!("{}{refusal}", self.rules.prefix);
+                let detail = format!("{}{refusal}", self.prefix);
                 Error::new(Kind::DirectiveRefused(refusal)).saying(detail)
             }
             Failed::Denied(Denied::Conflict) => Error::new(Kind::VersionConflict),
@@ -310,7 +318,7 @@ impl Proxy {
 
     /// Tells the client what became of its session.
     fn tell(&self, headers: &mut HeaderMap, told: &Told, tls: bool, now: Timestamp) {
-        let (rules, jar) = (&*self.rules, &self.rules.jar);
+        let jar = &self.jar;
         let Some(row) = told.row else { return };
         let cookie = match &told.cookie {
             Tell::Leave => None,
@@ -326,10 +334,10 @@ impl Proxy {
         if private {
             caching::keep_private(headers);
         }
-        if rules.vary {
+        if self.vary {
             caching::vary(headers);
         }
-        if rules.explain {
+        if self.explain {
             headers.insert(X_COATROOM_DECISION, HeaderValue::from_static(row.name()));
         }
     }

@@ -21,7 +21,7 @@ use super::error::{Error, Kind};
 use super::finish::{Begun, Finish};
 use super::patience::Patient;
 use super::timer::Alarm;
-use super::{Caller, Proxy, Waited, page, reply};
+use super::{Caller, Proxy, Rules, Waited, page, reply};
 use crate::drain::{Guard, Signal};
 use crate::telemetry::metrics::{Metrics, Raised};
 use crate::time::{Clock, Stopwatch};
@@ -160,8 +160,6 @@ pub struct Visitor {
     pub alarm: Alarm,
     /// Counts its requests.
     pub metrics: Arc<Metrics>,
-    /// One event a request.
-    pub access: bool,
     /// Names its requests.
     pub ids: Arc<Ids>,
     /// Keeps the drain from ending.
@@ -180,12 +178,12 @@ impl Service<Request<Incoming>> for Visitor {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         self.called.store(true, Relaxed);
         let begun = Begun::default();
-        let id = self.id(&request);
+        let rules = self.proxy.rules.load_full();
+        let id = self.id(&rules, &request);
         let exchange = Exchange {
             proxy: self.proxy.clone(),
-            caller: Caller { peer: self.peer.clone(), id, alarm: self.alarm.clone() },
+            caller: Caller { rules, peer: self.peer.clone(), id, alarm: self.alarm.clone() },
             metrics: self.metrics.clone(),
-            access: self.access,
         };
         Box::pin(Finish::new(exchange.run(request, begun.clone()), begun, self.guard.clone()))
     }
@@ -193,11 +191,11 @@ impl Service<Request<Incoming>> for Visitor {
 
 impl Visitor {
     /// The request's ID: a trusted peer's where it sent one that can be an ID, else ours.
-    fn id(&self, request: &Request<Incoming>) -> HeaderValue {
+    fn id(&self, rules: &Rules, request: &Request<Incoming>) -> HeaderValue {
         let theirs = request
             .headers()
             .get(reply::X_REQUEST_ID)
-            .filter(|_| self.proxy.rules.origin.trusts(self.peer.address.ip()));
+            .filter(|_| rules.origin.trusts(self.peer.address.ip()));
         let fits = |id: &&HeaderValue| {
             (1..=128).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
         };
@@ -210,7 +208,6 @@ struct Exchange {
     proxy: Arc<Proxy>,
     caller: Caller,
     metrics: Arc<Metrics>,
-    access: bool,
 }
 
 impl Exchange {
@@ -221,8 +218,8 @@ impl Exchange {
     ) -> Result<Response<Body>, std::convert::Infallible> {
         let (watch, waited, in_flight) = (Stopwatch::start(), Waited::default(), self.metrics.in_flight());
         let (method, version) = (request.method().clone(), request.version());
-        let path = self.access.then(|| request.uri().path().to_owned());
-        let html = self.proxy.rules.page.is_some() && page::is_wanted(request.headers());
+        let path = self.caller.rules.access.then(|| request.uri().path().to_owned());
+        let html = self.caller.rules.page.is_some() && page::is_wanted(request.headers());
         let result = self.proxy.exchange(request, &self.caller, &begun, &waited).await;
         let mut response = result.unwrap_or_else(|error| {
             let id = self.caller.id.to_str().unwrap_or_default();
@@ -232,7 +229,7 @@ impl Exchange {
             } else {
                 warn!(id, status = status.as_u16(), problem = slug, "{error}");
             }
-            reply::problem(&error, &self.caller.id, &self.proxy.rules, html)
+            reply::problem(&error, &self.caller.id, &self.caller.rules, html)
         });
         // A client of HTTP/1.0 is answered in kind, and its connection ends: behind other proxies its keep-alive is
         // not to be relied upon (RFC 9112 §9.3).

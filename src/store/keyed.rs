@@ -1,7 +1,9 @@
 //! A store over any engine: what a token finds. What becomes of it is in `commit.rs`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use prometheus::IntCounter;
 use tokio::time::Instant;
 
@@ -41,7 +43,7 @@ pub struct Counts {
 /// Typed records on a shelf of bytes.
 pub struct Keyed<E> {
     pub(super) engine: E,
-    pub(super) rules: Rules,
+    rules: ArcSwap<Rules>,
     pub(super) counts: Counts,
     lanes: Lanes,
 }
@@ -49,7 +51,12 @@ pub struct Keyed<E> {
 impl<E: Engine> Keyed<E> {
     /// A store over `engine`.
     pub fn new(engine: E, rules: Rules, counts: Counts) -> Self {
-        Self { engine, rules, counts, lanes: Lanes::default() }
+        Self { engine, rules: ArcSwap::from_pointee(rules), counts, lanes: Lanes::default() }
+    }
+
+    /// What is in force.
+    pub(super) fn rules(&self) -> Arc<Rules> {
+        self.rules.load_full()
     }
 
     /// The engine, for those who look over its shoulder.
@@ -93,7 +100,7 @@ impl<E: Engine> Keyed<E> {
             return Ok(Ended { key, successor: None, reads: None });
         };
         let mut ended = Ended { key, successor: Some(successor), reads: None };
-        if now < tombstone.at.plus(self.rules.grace)
+        if now < tombstone.at.plus(self.rules().grace)
             && let Some(tip) = self.tip(successor, now).await?
             && self.same_user(&before, &tip.record)
         {
@@ -107,7 +114,7 @@ impl<E: Engine> Keyed<E> {
             None => true,
             Some(value) => after.data.non_null(name) == Some(value),
         };
-        self.rules.cycle_on.iter().all(same)
+        self.rules().cycle_on.iter().all(same)
     }
 
     /// The live session at the end of a chain of successors.
@@ -152,12 +159,12 @@ impl<E: Engine> Keyed<E> {
 
 impl<E: Engine> Store for Keyed<E> {
     fn load<'a>(&'a self, token: &'a Token, now: Timestamp) -> Pending<'a, Result<Found, Error>> {
-        Box::pin(self.find(Key::of(&self.rules.realm, token), now))
+        Box::pin(self.find(Key::of(&self.rules().realm, token), now))
     }
 
     fn commit(&self, found: Found, decide: Decide, now: Timestamp) -> Pending<'_, Result<Outcome, Failed>> {
         Box::pin(async move {
-            let deadline = Instant::now() + self.rules.commit_timeout;
+            let deadline = Instant::now() + self.rules().commit_timeout;
             let planned = decide(&found);
             if let Ok(plan) = &planned
                 && plan.is_nothing()
@@ -185,6 +192,10 @@ impl<E: Engine> Store for Keyed<E> {
             self.counts.expiries.inc_by(cleared.sessions as u64);
             Ok(cleared)
         })
+    }
+
+    fn reload(&self, rules: Rules) {
+        self.rules.store(Arc::new(rules));
     }
 
     fn ping(&self) -> Pending<'_, Result<(), Error>> {

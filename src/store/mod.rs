@@ -52,6 +52,9 @@ pub trait Store: Send + Sync + 'static {
     /// If the store can't be written.
     fn clear_expired(&self, now: Timestamp, batch: usize) -> Pending<'_, Result<engine::Cleared, Error>>;
 
+    /// Goes by these rules from now on.
+    fn reload(&self, rules: keyed::Rules);
+
     /// Is the store there?
     ///
     /// # Errors

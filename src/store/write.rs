@@ -80,7 +80,7 @@ impl<E: Engine> Keyed<E> {
     ) -> Result<Swap, Error> {
         progress.sent.store(true, Relaxed);
         let flushed = how == How::Flushed;
-        if !self.rules.ended_memory.is_zero() {
+        if !self.rules().ended_memory.is_zero() {
             let new = self.memory(live, how, now)?;
             match self.swap(live.key, live.revision, new, Worth::Ended).await {
                 // A logout needs no room: without its memory it is one all the same.
@@ -105,7 +105,7 @@ impl<E: Engine> Keyed<E> {
         now: Timestamp,
         progress: &Progress,
     ) -> Result<Option<(Swap, Token)>, Error> {
-        if self.rules.ended_memory.is_zero() {
+        if self.rules().ended_memory.is_zero() {
             return Ok(None);
         }
         let (token, new, fresh) = self.mint(record, until)?;
@@ -130,7 +130,7 @@ impl<E: Engine> Keyed<E> {
     /// A token that nobody has, and what is filed under it.
     fn mint(&self, record: &Record, until: Timestamp) -> Result<(Token, Key, Stored), Error> {
         let token = Token::from_bits(&random()?);
-        let key = Key::of(&self.rules.realm, &token);
+        let key = Key::of(&self.rules().realm, &token);
         let value = native::encode(&key, &Entry::Live(record.clone()), &[None; 3]);
         Ok((token, key, Stored { value, revision: new_revision()?, until }))
     }
@@ -139,7 +139,7 @@ impl<E: Engine> Keyed<E> {
     fn memory(&self, live: &Live, how: How, now: Timestamp) -> Result<Stored, Error> {
         let mut next = live.clone();
         (next.revision, next.history, next.until) =
-            (new_revision()?, older(live), now.plus(self.rules.ended_memory));
+            (new_revision()?, older(live), now.plus(self.rules().ended_memory));
         Ok(shelve(&Entry::Ended(Tombstone { at: now, how }), &next))
     }
 
@@ -225,7 +225,7 @@ impl<E: Engine> Keyed<E> {
     }
 
     fn worth(&self, record: &Record) -> Worth {
-        let known = || self.rules.cycle_on.iter().any(|name| record.data.non_null(name).is_some());
+        let known = || self.rules().cycle_on.iter().any(|name| record.data.non_null(name).is_some());
         if record.subject.is_some() || known() { Worth::Known } else { Worth::Anonymous }
     }
 }

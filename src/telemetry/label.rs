@@ -90,6 +90,14 @@ labels! {
         Ping = "ping",
     }
 
+    /// What came of reading the settings again.
+    Reloaded {
+        /// They are in force.
+        Applied = "applied",
+        /// They are wrong, and those of before stay in force.
+        Failed = "failed",
+    }
+
     /// How the backend failed.
     BackendError {
         /// It refused the connection, or can't be reached.

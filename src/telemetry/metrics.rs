@@ -9,7 +9,7 @@ use http::{Method, StatusCode};
 use prometheus::{Encoder, Histogram, IntCounter, IntGauge, Registry, TextEncoder};
 
 use super::book::Book;
-pub use super::label::{BackendError, CycleReason, Load, Operation, Save, Side};
+pub use super::label::{BackendError, CycleReason, Load, Operation, Reloaded, Save, Side};
 use super::requests::Requests;
 
 /// What a refusal's reason is called that [`Metrics::new`] was not told of.
@@ -35,6 +35,9 @@ pub struct Metrics {
     stripped: [IntCounter; Side::ALL.len()],
     operations: [Histogram; Operation::ALL.len()],
     store_errors: [Vec<(&'static str, IntCounter)>; Operation::ALL.len()],
+    reloads: [IntCounter; Reloaded::ALL.len()],
+    reload_successful: IntGauge,
+    reload_at: IntGauge,
     requests: Requests,
     request_duration: Histogram,
     own_duration: Histogram,
@@ -94,6 +97,9 @@ impl Metrics {
             store_errors: Operation::ALL.map(kinds),
             store_up: book.gauge("coatroom_store_up", "Whether the store answered when it was last asked if it is there: 1 or 0."),
             store_connections: book.counter("coatroom_store_connections_total", "Connections opened to the store's server."),
+            reloads: book.counters("coatroom_config_reloads_total", "Times that settings were read again, by what came of it.", "result", Reloaded::ALL.map(Reloaded::label)),
+            reload_successful: { let gauge = book.gauge("coatroom_config_last_reload_successful", "Whether the settings that were read last are in force: 1 or 0."); gauge.set(1); gauge },
+            reload_at: book.gauge("coatroom_config_last_reload_timestamp_seconds", "When settings were read again last, in seconds since 1970; 0 = never."),
             requests: Requests::new(book.counter_family("coatroom_http_requests_total", "Requests answered, by method and status.", &["method", "code"])),
             request_duration: book.histogram("coatroom_http_request_duration_seconds", "Time from a request's head to the head of its response.", REQUEST_SECONDS),
             own_duration: book.histogram("coatroom_http_own_duration_seconds", "The sidecar's own share of it: without the wait for the backend.", OWN_SECONDS),
@@ -149,6 +155,13 @@ impl Metrics {
         if let Some((_, counter)) = known {
             counter.inc();
         }
+    }
+
+    /// Counts settings that were read again at an instant, in seconds since the epoch.
+    pub fn reloaded(&self, outcome: Reloaded, at: i64) {
+        self.reloads[outcome as usize].inc();
+        self.reload_successful.set((outcome == Reloaded::Applied).into());
+        self.reload_at.set(at);
     }
 
     /// Counts one answered request: `took` until the head of its response was ready, `waited` of it for the backend

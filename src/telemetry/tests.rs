@@ -66,6 +66,7 @@ fn touch_everything(metrics: &Metrics) -> Vec<metrics::Raised> {
         ["broken", "oom", "never heard of"].iter().for_each(|kind| metrics.store_error(operation, kind));
     }
     BackendError::ALL.iter().for_each(|kind| metrics.backend_error(*kind));
+    metrics::Reloaded::ALL.iter().rev().for_each(|outcome| metrics.reloaded(*outcome, 1_700_000_000));
     metrics.answered(&Method::GET, StatusCode::OK, Duration::from_micros(1500), Duration::from_micros(1493));
     let rest =
         [&metrics.creates, &metrics.flushes, &metrics.expiries, &metrics.evictions, &metrics.conflicts];
@@ -130,10 +131,13 @@ async fn promtool_finds_nothing_to_say_about_the_metrics() {
 }
 
 /// The families and their types, in order.
-const FAMILIES: [&str; 26] = [
+const FAMILIES: [&str; 29] = [
     "backend_connections_total counter",
     "backend_errors_total counter",
     "build_info gauge",
+    "config_last_reload_successful gauge",
+    "config_last_reload_timestamp_seconds gauge",
+    "config_reloads_total counter",
     "cookies_dropped_total counter",
     "directives_refused_total counter",
     "headers_stripped_total counter",

@@ -14,6 +14,7 @@ use tokio::time::sleep;
 
 use super::judge::{Answer, Event, Instant, Op, Seen, Violation, judge};
 use super::wire::{Client, Reply};
+use crate::support::client::PATIENCE;
 
 /// Clients that share a session.
 pub const SHARERS: usize = 4;
@@ -207,7 +208,9 @@ impl Round {
         let mut there = None;
         if !ended && !lost_track() {
             let client = clients[1].as_mut().expect("here");
+            let patience = Stopwatch::start();
             there = loop {
+                assert!(patience.elapsed() < PATIENCE, "the store does not come back");
                 match self.step(life, 1, client, Op::Read).await {
                     (Answer::Done, Seen::Session { counts, .. }) => break Some(counts),
                     (Answer::Done, _) => break None,
@@ -216,12 +219,17 @@ impl Round {
             };
         }
         let client = clients[0].as_mut().expect("here");
-        while !matches!(self.step(life, 0, client, Op::Logout).await.0, Answer::Done | Answer::Dropped) {}
+        let patience = Stopwatch::start();
+        while !matches!(self.step(life, 0, client, Op::Logout).await.0, Answer::Done | Answer::Dropped) {
+            assert!(patience.elapsed() < PATIENCE, "nobody can log out");
+        }
         let tokens = life.tokens.lock().expect("whole").clone();
         for (n, token) in tokens.into_iter().enumerate() {
             *life.token.lock().expect("whole") = token;
             let client = clients[n % SHARERS].as_mut().expect("here");
-            while self.step(life, n % SHARERS, client, Op::Read).await.0 != Answer::Done {}
+            while self.step(life, n % SHARERS, client, Op::Read).await.0 != Answer::Done {
+                assert!(patience.elapsed() < PATIENCE, "nobody can read");
+            }
         }
         let events = std::mem::take(&mut *life.events.lock().expect("whole"));
         let found = judge(&life.name, &events, there.as_ref());
@@ -326,9 +334,10 @@ fn classify(op: Op, reply: &Reply) -> Option<Answer> {
     match (reply.status, op, &*reply.row) {
         (200, Op::Read, "nothing" | "nothing-to-keep") => Some(Answer::Done),
         (200, Op::Add | Op::AddIf, "save") | (200, Op::Cycle, "cycle-key") => Some(Answer::Done),
-        (200, Op::Logout, "flush" | "ended-flush") => Some(Answer::Done),
-        // Under an ended token: dropped, or a session of its own, which nobody uses here.
-        (200, _, "gone" | "ended-create" | "ended-cycle-key") => Some(Answer::Dropped),
+        (200, Op::Logout, "flush" | "ended-flush" | "nothing-to-keep") => Some(Answer::Done),
+        // Under an ended token: dropped, or a session of its own, which nobody uses here. One that ended while there
+        // was no room for its memory is like one that never was.
+        (200, _, "gone" | "ended-create" | "ended-cycle-key" | "create") => Some(Answer::Dropped),
         (409, Op::AddIf, _) => Some(Answer::Refused),
         (503, ..) if reply.body.contains("/store-unavailable\"") => Some(Answer::Refused),
         (503, ..) if reply.body.contains("/outcome-unknown\"") => Some(Answer::Unknown),

@@ -15,6 +15,7 @@ mod page;
 mod races;
 mod received;
 mod refusals;
+mod reload;
 mod routes;
 mod scopes;
 mod set_cookie;

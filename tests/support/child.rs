@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ pub struct Child {
     /// Where clients connect.
     pub address: SocketAddr,
     telemetry: SocketAddr,
+    log: Arc<Mutex<String>>,
 }
 
 impl Child {
@@ -45,8 +47,10 @@ impl Child {
         let of = |key: &str| serves[key].as_str().and_then(|text| text.parse().ok()).expect("an address");
         let (address, telemetry) = (of("address"), of("telemetry"));
         // Whoever stops reading stops the writer in the end.
-        thread::spawn(move || lines.for_each(drop));
-        let child = Self { process, address, telemetry };
+        let log = Arc::new(Mutex::new(String::new()));
+        let written = log.clone();
+        thread::spawn(move || lines.for_each(|line| *written.lock().expect("whole") += &format!("{line}\n")));
+        let child = Self { process, address, telemetry, log };
         let ready = "GET /readyz HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n";
         until(|| (client::send(child.telemetry, ready).status == 200).then_some(()));
         child
@@ -57,6 +61,16 @@ impl Child {
         let pid = self.process.id().to_string();
         let sent = Command::new("kill").args(["-s", name, &pid]).status().expect("kill runs");
         assert!(sent.success());
+    }
+
+    /// The value of a metric.
+    pub fn metric(&self, series: &str) -> u64 {
+        client::metric(self.telemetry, series)
+    }
+
+    /// All that it has logged since it served.
+    pub fn log(&self) -> String {
+        self.log.lock().expect("whole").clone()
     }
 
     /// Waits for its end.
@@ -82,6 +96,7 @@ impl Drop for Child {
     fn drop(&mut self) {
         drop(self.process.kill());
         drop(self.process.wait());
+        super::canary::printed(&self.log());
     }
 }
 

@@ -61,6 +61,13 @@ pub fn send(address: SocketAddr, request: impl AsRef<[u8]>) -> Reply {
     read_reply(&mut stream, request.as_ref().starts_with(b"HEAD "))
 }
 
+/// The value of a metric as a telemetry listener's `/metrics` has it, 0 where it isn't there: `name{label="value"}`.
+pub fn metric(telemetry: SocketAddr, series: &str) -> u64 {
+    let text = send(telemetry, "GET /metrics HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n").text();
+    let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    line.map_or(0, |value| value.parse::<f64>().expect("a number") as u64)
+}
+
 /// A connection whose reads fail a test that hangs.
 pub fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).expect("a connection");

@@ -102,9 +102,7 @@ impl Sidecar {
 
     /// The value of a metric as `/metrics` has it, 0 where it isn't there: `name{label="value"}`.
     pub fn metric(&self, series: &str) -> u64 {
-        let text = self.telemetry("/metrics").text();
-        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        line.map_or(0, |value| value.parse::<f64>().expect("a number") as u64)
+        client::metric(self.app().telemetry(), series)
     }
 
     /// Waits until a metric has a value.
