@@ -2,6 +2,7 @@
 
 mod cookie;
 mod headers;
+mod keys;
 mod proxy;
 mod routes;
 

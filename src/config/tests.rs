@@ -247,7 +247,7 @@ fn problems_of_variables_and_flags_name_them() {
         ..Sources::default()
     };
     let expected = [
-        "\"\" (COATROOM__): unknown setting: remove it, or choose one of cookie, headers, log, proxy, routes, session, store, telemetry",
+        "\"\" (COATROOM__): unknown setting: remove it, or choose one of cookie, errors, headers, log, proxy, routes, session, store, telemetry",
         "cookie (COATROOM__COOKIE): is a section, not a setting: set cookie.<key>",
         "cookie.naem (COATROOM__COOKIE__NAEM): unknown setting: did you mean cookie.name?",
         "cookie.name (COATROOM__COOKIE__NAME__X): is a setting, not a section: set it as a whole",
@@ -523,7 +523,8 @@ fn secrets_of_files_lose_one_newline_and_keys_are_one_a_line() {
     let config = of_variables(&variables).unwrap();
     let here = crate::secret::Secret::of(&config.headers.secret, &config.headers.secret_file);
     assert_eq!(here.unwrap().expose(), "hunter2");
-    assert_eq!(cookie::keys(&config.cookie).unwrap().len(), 2);
+    let found = crate::secret::Material::all(&config.cookie.keys, &config.cookie.keys_file);
+    assert_eq!(found.unwrap().len(), 2);
 
     let keys = file(&format!("{KEY}\nhunter2hunter2\n"));
     let found = lines(of_variables(&[("COATROOM__COOKIE__KEYS_FILE", keys.path().to_str().unwrap())]));
