@@ -25,6 +25,7 @@ use crate::proxy::routes::Routes;
 use crate::proxy::{self, Rules};
 use crate::secret::Secret;
 use crate::session::{Limits, Policy, Reason};
+use crate::store::codec::Codec;
 use crate::store::{self, Store, keyed};
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
@@ -180,17 +181,23 @@ fn assemble(
     let injector = Injector::new(headers, &session.cycle_on, lifetimes, secret).map_err(at("headers"))?;
     limits.budget = injector.budget();
     let policy = Arc::new(Policy::new(session, cookie.age.0, jar.scope(), limits));
+    let codec = Codec::of(&config.store).map_err(at("store.encryption_keys"))?;
+    if config.store.has_keys() {
+        info!(keys = ?codec.keys(), unsealed = ?config.store.unsealed, "there are keys to seal records with");
+    }
     let rules = keyed::Rules {
         realm: session.realm.clone(),
         cycle_on: session.cycle_on.clone(),
         grace: session.grace.0,
         ended_memory: session.ended_memory.0,
         commit_timeout: config.store.commit_timeout.0,
+        codec,
     };
     let counts = store::Counts {
         expiries: metrics.expiries.clone(),
         evictions: metrics.evictions.clone(),
         conflicts: metrics.conflicts.clone(),
+        old_seals: metrics.old_seals.clone(),
         connections: metrics.store_connections.clone(),
     };
     let store = store::open(&config.store, rules, counts).map_err(|error| Error(error.to_string()))?;

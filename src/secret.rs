@@ -104,8 +104,13 @@ impl Material {
             return Err("is set both in place and as a file: remove one of them".to_owned());
         }
         let texts = here.iter().map(Secret::expose).chain(lines.expose().lines());
-        let texts = texts.map(str::trim).filter(|text| !text.is_empty());
+        let texts: Vec<&str> = texts.map(str::trim).filter(|text| !text.is_empty()).collect();
+        if texts.is_empty() && !(here.is_empty() && file.is_empty()) {
+            // What is meant to be signed or sealed must not silently not be.
+            return Err("holds no key: coatroom keys generate makes one".to_owned());
+        }
         texts
+            .into_iter()
             .enumerate()
             .map(|(n, text)| {
                 let named = |what| format!("key {}: {what}: coatroom keys generate makes one", n + 1);

@@ -57,6 +57,8 @@ pub struct Metrics {
     pub cookies_dropped: IntCounter,
     /// Did the store answer when it was last asked whether it is there? 1 or 0.
     pub store_up: IntGauge,
+    /// Records read that would be sealed otherwise today: by another key, or not at all.
+    pub old_seals: IntCounter,
     /// Connections opened to the store's server.
     pub store_connections: IntCounter,
     /// Connections opened to the backend.
@@ -93,6 +95,7 @@ impl Metrics {
             operations: book.histograms("coatroom_store_operation_duration_seconds", "Time that the store took, failures included.", "operation", Operation::ALL.map(Operation::label), STORE_SECONDS),
             store_errors: Operation::ALL.map(kinds),
             store_up: book.gauge("coatroom_store_up", "Whether the store answered when it was last asked if it is there: 1 or 0."),
+            old_seals: book.counter("coatroom_store_old_seals_total", "Records read that would be sealed otherwise today: by another key, or not at all."),
             store_connections: book.counter("coatroom_store_connections_total", "Connections opened to the store's server."),
             requests: Requests::new(book.counter_family("coatroom_http_requests_total", "Requests answered, by method and status.", &["method", "code"])),
             request_duration: book.histogram("coatroom_http_request_duration_seconds", "Time from a request's head to the head of its response.", REQUEST_SECONDS),

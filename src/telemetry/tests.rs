@@ -70,8 +70,13 @@ fn touch_everything(metrics: &Metrics) -> Vec<metrics::Raised> {
     let rest =
         [&metrics.creates, &metrics.flushes, &metrics.expiries, &metrics.evictions, &metrics.conflicts];
     rest.iter().for_each(|counter| counter.inc());
-    let rest =
-        [&metrics.cookies_dropped, &metrics.store_connections, &metrics.backend_connections, &metrics.panics];
+    let rest = [
+        &metrics.cookies_dropped,
+        &metrics.old_seals,
+        &metrics.store_connections,
+        &metrics.backend_connections,
+        &metrics.panics,
+    ];
     rest.iter().for_each(|counter| counter.inc());
     vec![metrics.in_flight(), metrics.connection(), metrics.tunnel()]
 }
@@ -130,7 +135,7 @@ async fn promtool_finds_nothing_to_say_about_the_metrics() {
 }
 
 /// The families and their types, in order.
-const FAMILIES: [&str; 26] = [
+const FAMILIES: [&str; 27] = [
     "backend_connections_total counter",
     "backend_errors_total counter",
     "build_info gauge",
@@ -154,6 +159,7 @@ const FAMILIES: [&str; 26] = [
     "session_saves_total counter",
     "store_connections_total counter",
     "store_errors_total counter",
+    "store_old_seals_total counter",
     "store_operation_duration_seconds histogram",
     "store_up gauge",
     "tunnels gauge",
