@@ -78,6 +78,7 @@ fn touch_everything(metrics: &Metrics) -> Vec<metrics::Raised> {
         &metrics.panics,
     ];
     rest.iter().for_each(|counter| counter.inc());
+    metrics.store_up.set(1);
     vec![metrics.in_flight(), metrics.connection(), metrics.tunnel()]
 }
 
