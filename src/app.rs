@@ -28,6 +28,7 @@ use crate::proxy::routes::Routes;
 use crate::proxy::{self, Rules};
 use crate::secret::Secret;
 use crate::session::{Limits, Policy, Reason};
+use crate::store::codec::Codec;
 use crate::store::{self, Store, keyed};
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
@@ -194,15 +195,20 @@ pub fn run(config: &Config, origin: reload::Origin) -> Result<(), Error> {
 }
 
 /// What a store has to know of the settings.
-fn keyed_rules(config: &Config) -> keyed::Rules {
+fn keyed_rules(config: &Config) -> Result<keyed::Rules, Error> {
     let session = &config.session;
-    keyed::Rules {
+    let codec = Codec::of(&config.store).map_err(at("store.encryption_keys"))?;
+    if config.store.has_keys() {
+        info!(keys = ?codec.keys(), unsealed = ?config.store.unsealed, "there are keys to seal records with");
+    }
+    Ok(keyed::Rules {
         realm: session.realm.clone(),
         cycle_on: session.cycle_on.clone(),
         grace: session.grace.0,
         ended_memory: session.ended_memory.0,
         commit_timeout: config.store.commit_timeout.0,
-    }
+        codec,
+    })
 }
 
 /// Opens the store of the settings.
@@ -211,9 +217,10 @@ fn open(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Store>, Error> {
         expiries: metrics.expiries.clone(),
         evictions: metrics.evictions.clone(),
         conflicts: metrics.conflicts.clone(),
+        old_seals: metrics.old_seals.clone(),
         connections: metrics.store_connections.clone(),
     };
-    store::open(&config.store, keyed_rules(config), counts).map_err(|error| Error(error.to_string()))
+    store::open(&config.store, keyed_rules(config)?, counts).map_err(|error| Error(error.to_string()))
 }
 
 /// Builds what requests go by out of the settings of every module.

@@ -89,8 +89,9 @@ impl Reloader {
         let new = config::load(&self.origin.sources).map_err(told)?;
         let followed = self.started.followed_by(&new);
         let fresh = rules(&followed, &self.store, &self.metrics).map_err(|error| vec![error.to_string()])?;
+        let keyed = keyed_rules(&followed).map_err(|error| vec![error.to_string()])?;
         self.origin.log.level(&followed.log.level).map_err(|error| vec![error.to_string()])?;
-        self.store.reload(keyed_rules(&followed));
+        self.store.reload(keyed);
         self.rules.store(Arc::new(fresh));
         self.current.store(Arc::new(followed));
         Ok(self.started.waiting(&new))

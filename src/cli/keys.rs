@@ -10,7 +10,8 @@ use super::{fail, print};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Print a new key, 32 random bytes of the operating system as base64. For cookie.keys.
+    /// Print a new key, 32 random bytes of the operating system as base64. For cookie.keys and
+    /// store.encryption_keys.
     Generate,
 }
 

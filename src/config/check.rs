@@ -2,6 +2,7 @@
 
 mod cookie;
 mod headers;
+mod keys;
 mod proxy;
 mod routes;
 
@@ -10,7 +11,7 @@ use super::problem::{Problem, suggest};
 use crate::proxy::page::Page;
 use crate::secret::{HIDDEN, Secret};
 use crate::session::policy::Interval;
-use crate::store::{self, SCHEMES, redis};
+use crate::store::{self, SCHEMES, Unsealed, redis};
 use crate::telemetry::logging;
 use crate::time::Length;
 
@@ -140,6 +141,11 @@ fn store(config: &Config, report: &mut Report) {
             let scheme = format!("{}:", store.url.expose());
             report.add("store.url", "has no scheme", suggest(&scheme, SCHEMES));
         }
+    }
+    keys::check("store.encryption_keys", &store.encryption_keys, &store.encryption_keys_file, report);
+    if store.unsealed == Unsealed::Refuse && !store.has_keys() {
+        let remedy = "set store.encryption_keys, or store.unsealed to \"read\"";
+        report.add("store.unsealed", "is \"refuse\", and there is no key to seal with", remedy);
     }
     report.some_time("store.timeout", store.timeout);
     report.some_time("store.commit_timeout", store.commit_timeout);

@@ -391,6 +391,25 @@ fn every_rule_is_enforced() {
         (&format!("cookie.keys = ['{KEY}']\ncookie.keys_file = '/nowhere'"), &["cookie.keys_file"]),
         ("cookie.keys_file = '/nowhere'", &["cookie.keys_file"]),
         ("cookie.keys_file = '/dev/null'", &["cookie.keys_file"]),
+        (&format!("store.encryption_keys = ['{KEY}', '{KEY}']"), &[]),
+        (
+            &format!("store.encryption_keys = ['x', '{KEY}', '{short}', '', '(hidden)']"),
+            &[
+                "store.encryption_keys[0]",
+                "store.encryption_keys[2]",
+                "store.encryption_keys[3]",
+                "store.encryption_keys[4]",
+            ],
+        ),
+        (
+            &format!("store.encryption_keys = ['{KEY}']\nstore.encryption_keys_file = '/nowhere'"),
+            &["store.encryption_keys_file"],
+        ),
+        ("store.encryption_keys_file = '/nowhere'", &["store.encryption_keys_file"]),
+        ("store.encryption_keys_file = '/dev/null'", &["store.encryption_keys_file"]),
+        ("store.unsealed = 'refuse'", &["store.unsealed"]),
+        ("store.unsealed = 'write'", &[]),
+        (&format!("store.unsealed = 'refuse'\nstore.encryption_keys = ['{KEY}']"), &[]),
         // [proxy], [telemetry]
         ("proxy.backend = 'http://app:80'", &[]),
         ("proxy.backend = 'http://[::1]:80/'", &[]),
@@ -525,7 +544,8 @@ fn secrets_of_files_lose_one_newline_and_keys_are_one_a_line() {
     let config = of_variables(&variables).unwrap();
     let here = crate::secret::Secret::of(&config.headers.secret, &config.headers.secret_file);
     assert_eq!(here.unwrap().expose(), "hunter2");
-    assert_eq!(cookie::keys(&config.cookie).unwrap().len(), 2);
+    let found = crate::secret::Material::all(&config.cookie.keys, &config.cookie.keys_file);
+    assert_eq!(found.unwrap().len(), 2);
 
     let keys = file(&format!("{KEY}\nhunter2hunter2\n"));
     let found = lines(of_variables(&[("COATROOM__COOKIE__KEYS_FILE", keys.path().to_str().unwrap())]));
@@ -535,7 +555,10 @@ fn secrets_of_files_lose_one_newline_and_keys_are_one_a_line() {
 
 #[test]
 fn nothing_shows_a_secret() {
-    let config = of_text(&format!("headers.secret = 'hunter2'\ncookie.keys = ['{KEY}']")).unwrap();
+    let config = of_text(&format!(
+        "headers.secret = 'hunter2'\ncookie.keys = ['{KEY}']\nstore.encryption_keys = ['{KEY}']"
+    ));
+    let config = config.unwrap();
     for text in [format!("{config:?}"), config.to_toml()] {
         assert!(!text.contains("hunter2") && !text.contains(KEY), "{text}");
         assert!(text.contains("(hidden)"), "{text}");
@@ -548,6 +571,9 @@ fn nothing_shows_a_secret() {
         "cookie.keys = 'hunter2'",
         "cookie.keys = ['hunter2']",
         "cookie.keys = [{ key = 'hunter2' }]",
+        "store.encryption_keys = 'hunter2'",
+        "store.encryption_keys = ['hunter2']",
+        "store.encryption_key = ['hunter2']",
         "store.url = 'redis://:hunter2@store/first'",
         "store.url = 'redys://:hunter2@store/'",
         "proxy.backend = 'http://me:hunter2@app:80'",
@@ -605,7 +631,18 @@ fn what_is_seldom_meant_is_warned_of() {
         ("", &[quiet]),
         ("store.url = 'redis://localhost'", &[]),
         ("store.url = 'redis://cache'", &["store.url is redis://"]),
+        (
+            &format!("store.url = 'redis://cache'\nstore.encryption_keys = ['{KEY}']"),
+            &["store.url is redis:// to another machine: the password travels in the clear"],
+        ),
         ("store.url = 'rediss://cache'", &[]),
+        (
+            &format!(
+                "store.url = 'rediss://cache'\nstore.encryption_keys = ['{KEY}']\nstore.unsealed = 'write'"
+            ),
+            &["store.unsealed is \"write\""],
+        ),
+        ("store.url = 'rediss://cache'\nstore.unsealed = 'write'", &[]),
         ("proxy.backend = 'unix:/run/app.sock'", &[quiet]),
         ("proxy.backend = 'http://localhost:80'", &[quiet]),
         ("proxy.backend = 'http://[::1]:80'", &[quiet]),

@@ -2,7 +2,7 @@
 
 use super::Config;
 use crate::proxy::backend::Address;
-use crate::store::redis;
+use crate::store::{Unsealed, redis};
 use crate::wire::cookie::Secure;
 
 /// One sentence each.
@@ -31,8 +31,14 @@ pub(super) fn all(config: &Config) -> Vec<String> {
     }
     if config.store.url.scheme().starts_with("redis") && redis::Redis::is_private(&config.store) == Ok(false)
     {
+        let seals = config.store.has_keys() && config.store.unsealed != Unsealed::Write;
+        let what = if seals { "the password travels" } else { "sessions and the password travel" };
+        warnings
+            .push(format!("store.url is redis:// to another machine: {what} in the clear; write rediss://"));
+    }
+    if config.store.has_keys() && config.store.unsealed == Unsealed::Write {
         warnings.push(
-            "store.url is redis:// to another machine: sessions and the password travel in the clear; write rediss://"
+            "store.unsealed is \"write\": records are not sealed, store.encryption_keys only open them"
                 .to_owned(),
         );
     }

@@ -32,7 +32,8 @@ impl Print {
     /// Looks at the file of the settings and at all that they name.
     pub fn of(sources: &Sources, config: &super::Config) -> Self {
         let main = sources.file.iter().map(|file| file.display().to_string());
-        let named = [&config.cookie.keys_file, &config.headers.secret_file, &config.errors.page];
+        let super::Config { cookie, headers, errors, store, .. } = config;
+        let named = [&cookie.keys_file, &headers.secret_file, &errors.page, &store.encryption_keys_file];
         let files = main.chain(named.into_iter().filter(|file| !file.is_empty()).cloned());
         let print = |file: String| {
             let text = fs::read(&file).ok();

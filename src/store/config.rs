@@ -22,6 +22,12 @@ pub struct Config {
     pub commit_timeout: Length,
     /// A store that can't be asked: `reject` the request with 503, or go on as `anonymous`.
     pub on_error: OnError,
+    /// Keys that seal records, base64 of at least 32 bytes each: the first seals, all open; none = not sealed.
+    pub encryption_keys: Vec<Secret>,
+    /// A file with such keys, one a line.
+    pub encryption_keys_file: String,
+    /// Records that are not sealed, where there are such keys: `write` them still, only `read` them, or `refuse` them.
+    pub unsealed: Unsealed,
     /// Redis: what all keys begin with.
     pub key_prefix: String,
     /// Redis: the password, if it is not in the URL.
@@ -51,6 +57,9 @@ impl Default for Config {
             timeout: Length::millis(250),
             commit_timeout: Length::secs(1),
             on_error: OnError::Reject,
+            encryption_keys: Vec::new(),
+            encryption_keys_file: String::new(),
+            unsealed: Unsealed::Read,
             key_prefix: "coat:".to_owned(),
             password: Secret::default(),
             password_file: String::new(),
@@ -65,6 +74,13 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// Are there `encryption_keys`, here or in a file?
+    pub const fn has_keys(&self) -> bool {
+        !self.encryption_keys.is_empty() || !self.encryption_keys_file.is_empty()
+    }
+}
+
 /// What happens to a request whose session can't be loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -73,6 +89,19 @@ pub enum OnError {
     Reject,
     /// The request goes on as `unavailable`.
     Anonymous,
+}
+
+/// What becomes of records that are not sealed, where there are `store.encryption_keys`: the steps from none to all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unsealed {
+    /// They are written still, and the keys only open: until each of a fleet has them, or before it gives them up.
+    Write,
+    /// They are read, and sealed when they are next written: setting keys logs nobody out.
+    #[default]
+    Read,
+    /// They are as unreadable as corrupt ones: whoever can write to the medium can't make up a session.
+    Refuse,
 }
 
 /// The URL of a store. A password in it is shown to nobody.

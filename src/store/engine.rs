@@ -79,7 +79,7 @@ pub trait Engine: Send + Sync + 'static {
     /// Puts `new` under `key`; `false` if the key is taken.
     fn add(&self, key: &Key, new: Stored, worth: Worth) -> impl Future<Output = Result<bool, Error>> + Send;
 
-    /// Puts `new` where `seen` is.
+    /// Puts `new` where `seen` is. Its revision may be the same: then it is the same record, sealed by another key.
     fn replace(
         &self,
         key: &Key,

@@ -81,6 +81,10 @@ kinds! {
     Misconfigured = "misconf" true,
     /// What it keeps can't be read; it is kept.
     Corrupt = "corrupt" false,
+    /// What it keeps is sealed with a key that we don't have (`store.encryption_keys`); it is kept.
+    UnknownKey = "unknown_key" false,
+    /// What it keeps is not sealed, and is to be (`store.unsealed`); it is kept.
+    Unsealed = "unsealed" false,
     /// A write was sent, and nobody can say whether it happened.
     OutcomeUnknown = "outcome_unknown" false,
 }

@@ -7,11 +7,11 @@ use arc_swap::ArcSwap;
 use prometheus::IntCounter;
 use tokio::time::Instant;
 
-use super::codec::native;
+use super::codec::{self, Codec};
 use super::engine::{Cleared, Engine, Stored, Swap};
 use super::lane::{Job, Lanes, Turn};
 use super::write::Progress;
-use super::{Decide, Error, Failed, Kind, Outcome, Pending, Store};
+use super::{Decide, Error, Failed, Outcome, Pending, Store};
 use crate::session::record::{Entry, How, Tombstone};
 use crate::session::{Ended, Found, History, Key, Live, Record, Revision, Token};
 use crate::time::Timestamp;
@@ -29,6 +29,8 @@ pub struct Rules {
     pub ended_memory: Duration,
     /// `store.commit_timeout`.
     pub commit_timeout: Duration,
+    /// How records are written: `store.encryption_keys`, `store.unsealed`.
+    pub codec: Codec,
 }
 
 /// What a keyed store counts.
@@ -38,6 +40,8 @@ pub struct Counts {
     pub expiries: IntCounter,
     /// Compare-and-swaps that lost and were tried again.
     pub conflicts: IntCounter,
+    /// Records read that would be sealed otherwise today: by the first of `store.encryption_keys`, or not at all.
+    pub old_seals: IntCounter,
 }
 
 /// Typed records on a shelf of bytes.
@@ -82,15 +86,19 @@ impl<E: Engine> Keyed<E> {
         if stored.until <= now {
             // It has ended, be the medium able to remove it or not.
             if self.engine.remove(&key, stored.revision).await == Ok(Swap::Done)
-                && native::is_session(&stored.value)
+                && codec::is_session(&stored.value)
             {
                 self.counts.expiries.inc();
             }
             return Ok(None);
         }
-        let (entry, history) = native::decode(&key, &stored.value).map_err(|corrupt| {
-            Error::new(Kind::Corrupt, format!("the record {key} is corrupt: {corrupt}"))
-        })?;
+        let rules = self.rules();
+        let Rules { realm, codec, .. } = &*rules;
+        let (entry, history) =
+            codec.decode(realm, &key, &stored.value).map_err(|unreadable| unreadable.under(&key))?;
+        if codec.is_old(&stored.value) {
+            self.counts.old_seals.inc();
+        }
         Ok(Some((entry, history, stored)))
     }
 

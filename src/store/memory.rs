@@ -17,7 +17,7 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use prometheus::IntCounter;
 
-use super::codec::native;
+use super::codec;
 use super::engine::{Cleared, Engine, Stored, Swap, Worth};
 use super::{Config, Error};
 use crate::session::{Key, Revision};
@@ -298,7 +298,7 @@ impl Engine for Memory {
             let stays = slot.until > now || cleared.removed >= batch;
             if !stays {
                 cleared.removed += 1;
-                cleared.sessions += usize::from(native::is_session(&slot.value));
+                cleared.sessions += usize::from(codec::is_session(&slot.value));
                 self.freed(slot);
             }
             stays

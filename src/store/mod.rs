@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use prometheus::IntCounter;
 
-pub use config::{Config, OnError, SCHEMES, Url};
+pub use config::{Config, OnError, SCHEMES, Unsealed, Url};
 pub use error::{Error, Kind};
 
 use crate::session::{Cookie, Denied, Found, Plan, Row, Token};
@@ -67,7 +67,8 @@ pub trait Store: Send + Sync + 'static {
 /// # Errors
 /// Names the schemes that exist where the URL has another one, and says what is wrong with its settings.
 pub fn open(config: &Config, rules: keyed::Rules, counts: Counts) -> Result<Arc<dyn Store>, Error> {
-    let keyed = keyed::Counts { expiries: counts.expiries, conflicts: counts.conflicts };
+    let keyed =
+        keyed::Counts { expiries: counts.expiries, conflicts: counts.conflicts, old_seals: counts.old_seals };
     match config.url.scheme() {
         "memory" => {
             let engine = memory::Memory::new(config, counts.evictions);
@@ -92,6 +93,8 @@ pub struct Counts {
     pub evictions: IntCounter,
     /// Compare-and-swaps that lost and were tried again.
     pub conflicts: IntCounter,
+    /// Records read that would be sealed otherwise today: by the first of `store.encryption_keys`, or not at all.
+    pub old_seals: IntCounter,
     /// Connections opened to a server.
     pub connections: IntCounter,
 }

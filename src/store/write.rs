@@ -7,9 +7,8 @@ use std::time::Duration;
 use aws_lc_rs::rand;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::codec::native;
 use super::engine::{Cycle, Engine, Stored, Swap, Worth};
-use super::keyed::Keyed;
+use super::keyed::{Keyed, Rules};
 use super::{Error, Kind};
 use crate::session::record::{Entry, How, Tombstone};
 use crate::session::{History, Key, Live, Record, Revision, Token};
@@ -54,20 +53,38 @@ impl<E: Engine> Keyed<E> {
         progress: &Progress,
     ) -> Result<Swap, Error> {
         next.history = older(seen);
-        let new = shelve(&Entry::Live(next.record.clone()), next);
+        let new = self.shelve(&Entry::Live(next.record.clone()), next)?;
         progress.sent.store(true, Relaxed);
         self.swap(seen.key, seen.revision, new, self.worth(&next.record)).await
     }
 
     /// Moves the end of a session.
+    ///
+    /// While keys change it is sealed anew besides, or one that is only ever read would need its old key for ever. That
+    /// is no new state, data and revision are the same; where there is no room for it, it is put off.
     pub(super) async fn touch(
         &self,
         live: &Live,
         until: Timestamp,
         progress: &Progress,
     ) -> Result<Swap, Error> {
+        let anew = if self.rules().codec.is_changing() {
+            Some(self.shelve(&Entry::Live(live.record.clone()), &Live { until, ..live.clone() })?)
+        } else {
+            None
+        };
         progress.sent.store(true, Relaxed);
-        Ok(insist(|| self.engine.touch(&live.key, live.revision, until)).await?.0)
+        let send = async || {
+            if let Some(new) = &anew {
+                let worth = self.worth(&live.record);
+                match self.engine.replace(&live.key, live.revision, new.clone(), worth).await {
+                    Err(error) if error.kind == Kind::OutOfMemory => {}
+                    swap => return swap,
+                }
+            }
+            self.engine.touch(&live.key, live.revision, until).await
+        };
+        Ok(insist(send).await?.0)
     }
 
     /// Replaces a session by the memory of it.
@@ -130,8 +147,10 @@ impl<E: Engine> Keyed<E> {
     /// A token that nobody has, and what is filed under it.
     fn mint(&self, record: &Record, until: Timestamp) -> Result<(Token, Key, Stored), Error> {
         let token = Token::from_bits(&random()?);
-        let key = Key::of(&self.rules().realm, &token);
-        let value = native::encode(&key, &Entry::Live(record.clone()), &[None; 3]);
+        let rules = self.rules();
+        let Rules { realm, codec, .. } = &*rules;
+        let key = Key::of(realm, &token);
+        let value = codec.encode(realm, &key, &Entry::Live(record.clone()), &[None; 3])?;
         Ok((token, key, Stored { value, revision: new_revision()?, until }))
     }
 
@@ -140,7 +159,15 @@ impl<E: Engine> Keyed<E> {
         let mut next = live.clone();
         (next.revision, next.history, next.until) =
             (new_revision()?, older(live), now.plus(self.rules().ended_memory));
-        Ok(shelve(&Entry::Ended(Tombstone { at: now, how }), &next))
+        self.shelve(&Entry::Ended(Tombstone { at: now, how }), &next)
+    }
+
+    /// What lies under a key that has come so far.
+    fn shelve(&self, entry: &Entry, state: &Live) -> Result<Stored, Error> {
+        let rules = self.rules();
+        let Rules { realm, codec, .. } = &*rules;
+        let value = codec.encode(realm, &state.key, entry, &state.history)?;
+        Ok(Stored { value, revision: state.revision, until: state.until })
     }
 
     /// Files a record under a token that nobody has.
@@ -198,8 +225,10 @@ impl<E: Engine> Keyed<E> {
             };
             let unknown = |what| Err(unknown(doubt.as_ref(), what));
             let Some(there) = self.look(&key).await? else { return unknown("the record is gone") };
-            let Ok((_, history)) = native::decode(&key, &there.value) else {
-                return unknown("the record is corrupt");
+            let rules = self.rules();
+            let history = match rules.codec.decode(&rules.realm, &key, &there.value) {
+                Ok((_, history)) => history,
+                Err(unreadable) => return unknown(&unreadable.under(&key).detail),
             };
             if there.revision == mine || history.contains(&Some(mine)) {
                 return Ok(Swap::Done);
@@ -227,14 +256,6 @@ impl<E: Engine> Keyed<E> {
     fn worth(&self, record: &Record) -> Worth {
         let known = || self.rules().cycle_on.iter().any(|name| record.data.non_null(name).is_some());
         if record.subject.is_some() || known() { Worth::Known } else { Worth::Anonymous }
-    }
-}
-
-fn shelve(entry: &Entry, state: &Live) -> Stored {
-    Stored {
-        value: native::encode(&state.key, entry, &state.history),
-        revision: state.revision,
-        until: state.until,
     }
 }
 

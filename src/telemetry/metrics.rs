@@ -60,6 +60,8 @@ pub struct Metrics {
     pub cookies_dropped: IntCounter,
     /// Did the store answer when it was last asked whether it is there? 1 or 0.
     pub store_up: IntGauge,
+    /// Records read that would be sealed otherwise today: by another key, or not at all.
+    pub old_seals: IntCounter,
     /// Connections opened to the store's server.
     pub store_connections: IntCounter,
     /// Connections opened to the backend.
@@ -96,6 +98,7 @@ impl Metrics {
             operations: book.histograms("coatroom_store_operation_duration_seconds", "Time that the store took, failures included.", "operation", Operation::ALL.map(Operation::label), STORE_SECONDS),
             store_errors: Operation::ALL.map(kinds),
             store_up: book.gauge("coatroom_store_up", "Whether the store answered when it was last asked if it is there: 1 or 0."),
+            old_seals: book.counter("coatroom_store_old_seals_total", "Records read that would be sealed otherwise today: by another key, or not at all."),
             store_connections: book.counter("coatroom_store_connections_total", "Connections opened to the store's server."),
             reloads: book.counters("coatroom_config_reloads_total", "Times that settings were read again, by what came of it.", "result", Reloaded::ALL.map(Reloaded::label)),
             reload_successful: { let gauge = book.gauge("coatroom_config_last_reload_successful", "Whether the settings that were read last are in force: 1 or 0."); gauge.set(1); gauge },

@@ -71,9 +71,15 @@ fn touch_everything(metrics: &Metrics) -> Vec<metrics::Raised> {
     let rest =
         [&metrics.creates, &metrics.flushes, &metrics.expiries, &metrics.evictions, &metrics.conflicts];
     rest.iter().for_each(|counter| counter.inc());
-    let rest =
-        [&metrics.cookies_dropped, &metrics.store_connections, &metrics.backend_connections, &metrics.panics];
+    let rest = [
+        &metrics.cookies_dropped,
+        &metrics.old_seals,
+        &metrics.store_connections,
+        &metrics.backend_connections,
+        &metrics.panics,
+    ];
     rest.iter().for_each(|counter| counter.inc());
+    metrics.store_up.set(1);
     vec![metrics.in_flight(), metrics.connection(), metrics.tunnel()]
 }
 
@@ -131,7 +137,7 @@ async fn promtool_finds_nothing_to_say_about_the_metrics() {
 }
 
 /// The families and their types, in order.
-const FAMILIES: [&str; 29] = [
+const FAMILIES: [&str; 30] = [
     "backend_connections_total counter",
     "backend_errors_total counter",
     "build_info gauge",
@@ -158,6 +164,7 @@ const FAMILIES: [&str; 29] = [
     "session_saves_total counter",
     "store_connections_total counter",
     "store_errors_total counter",
+    "store_old_seals_total counter",
     "store_operation_duration_seconds histogram",
     "store_up gauge",
     "tunnels gauge",

@@ -1,13 +1,9 @@
 //! The settings of the session cookie (RFC 6265bis).
 
-use data_encoding::{BASE64, BASE64_NOPAD};
 use serde::{Deserialize, Serialize};
 
 use crate::secret::Secret;
 use crate::time::Length;
-
-/// The least that a signing key must have.
-const KEY_BYTES: usize = 32;
 
 /// `[cookie]`: the session cookie.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -126,31 +122,4 @@ pub enum SameSite {
     /// No attribute.
     #[serde(rename = "")]
     Absent,
-}
-
-/// Reads the keys of `cookie.keys` or of the lines of `cookie.keys_file`.
-///
-/// # Errors
-/// Says which key is no base64, or too short.
-pub fn keys(config: &Config) -> Result<Vec<Vec<u8>>, String> {
-    let lines = Secret::of(&Secret::default(), &config.keys_file)?;
-    if !config.keys.is_empty() && !config.keys_file.is_empty() {
-        return Err("is set both in place and as a file: remove one of them".to_owned());
-    }
-    let here = config.keys.iter().map(Secret::expose);
-    let there = lines.expose().lines();
-    let texts = here.chain(there).map(str::trim).filter(|text| !text.is_empty());
-    texts.enumerate().map(|(n, text)| key(text).map_err(|what| format!("key {}: {what}", n + 1))).collect()
-}
-
-fn key(text: &str) -> Result<Vec<u8>, String> {
-    let decoded = BASE64.decode(text.as_bytes()).or_else(|_| BASE64_NOPAD.decode(text.as_bytes()));
-    let bytes = decoded.map_err(|_| "it is not base64".to_owned())?;
-    if bytes.len() < KEY_BYTES {
-        return Err(format!(
-            "it has {} bytes; a key has at least {KEY_BYTES}: coatroom keys generate makes one",
-            bytes.len()
-        ));
-    }
-    Ok(bytes)
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use aws_lc_rs::hmac;
 use http::header::{COOKIE, Entry, HeaderMap, HeaderValue, SET_COOKIE};
 
-use super::cookie::{Config, SameSite, Secure, keys};
+use super::cookie::{Config, SameSite, Secure};
+use crate::secret::Material;
 use crate::session::expiry::LONGEST_COOKIE;
 use crate::session::{Lifetime, Scope, Shown, Token};
 use crate::time::Timestamp;
@@ -71,7 +72,8 @@ impl Jar {
         if config.partitioned {
             suffix.push_str("; Partitioned");
         }
-        let keys = keys(config)?.iter().map(|key| hmac::Key::new(hmac::HMAC_SHA256, key)).collect();
+        let keys = Material::all(&config.keys, &config.keys_file)?;
+        let keys = keys.iter().map(|key| hmac::Key::new(hmac::HMAC_SHA256, key.expose())).collect();
         Ok(Self {
             current: Issue::new(&config.name, &config.domain, &config.path),
             previous: config

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use coatroom::manager::{Manager, Tell};
 use coatroom::session::{Changes, Directive, Found, Limits, Mode, Policy, Reason, Token};
+use coatroom::store::codec::Codec;
 use coatroom::store::engine::Cleared;
 use coatroom::store::{self, Decide, Failed, OnError, Outcome, Pending, Store, keyed};
 use coatroom::telemetry::metrics::Metrics;
@@ -25,12 +26,14 @@ fn shelf() -> Arc<dyn Store> {
         grace: session.grace.0,
         ended_memory: session.ended_memory.0,
         commit_timeout: Duration::from_secs(1),
+        codec: Codec::default(),
     };
     let metrics = metrics();
     let counts = store::Counts {
         expiries: metrics.expiries.clone(),
         evictions: metrics.evictions.clone(),
         conflicts: metrics.conflicts.clone(),
+        old_seals: metrics.old_seals.clone(),
         connections: metrics.store_connections.clone(),
     };
     store::open(&store::Config::default(), rules, counts).expect("memory")

@@ -3,6 +3,7 @@
 mod hiding;
 mod leaks;
 mod nonce;
+mod sealing;
 mod secrecy;
 mod signed;
 mod spoofing;

@@ -35,6 +35,7 @@ macro_rules! engine_suite {
             what_was_added_is_found_as_it_was
             a_taken_key_is_refused_and_keeps_what_it_has
             replacing_what_was_seen_is_done
+            what_is_written_anew_keeps_its_revision
             replacing_something_else_changes_nothing
             replacing_what_is_not_there_makes_nothing
             a_revision_of_before_never_writes_again
@@ -123,6 +124,16 @@ pub(crate) async fn replacing_what_was_seen_is_done(engine: impl Engine) {
     new.until = new.until.plus(secs(60));
     assert_eq!(engine.replace(&key, revision(1), new.clone(), ANONYMOUS).await, Ok(Swap::Done));
     assert_eq!(engine.get(&key).await, Ok(Some(new)), "value, revision and end are the new ones");
+}
+
+/// As when a record is sealed by another key.
+pub(crate) async fn what_is_written_anew_keeps_its_revision(engine: impl Engine) {
+    let key = filled(&engine).await;
+    for _ in 0..2 {
+        let anew = stored(b"other bytes", 1);
+        assert_eq!(engine.replace(&key, revision(1), anew.clone(), ANONYMOUS).await, Ok(Swap::Done));
+        assert_eq!(engine.get(&key).await, Ok(Some(anew)));
+    }
 }
 
 pub(crate) async fn replacing_something_else_changes_nothing(engine: impl Engine) {

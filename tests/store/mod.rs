@@ -8,6 +8,7 @@ mod lane;
 mod memory;
 mod races;
 mod redis;
+mod sealed;
 mod spy;
 #[allow(clippy::module_inception, reason = "the suite of the trait is named after it, as `engine` is")]
 mod store;

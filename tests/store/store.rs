@@ -51,10 +51,14 @@ use serde_json::{Value, json};
 
 use super::support::{AGE, Rig, ask, delete, increment, length, live, map, only_if, secs, set};
 
-/// Makes a test of each case, each on an engine of its own: `$engine` is a function whose future is one.
+/// Makes a test of each case, each on an engine of its own: `$engine` is a function whose future is one, `$settings`
+/// makes other sidecars of the rigs.
 macro_rules! store_suite {
     ($name:ident, $engine:expr) => {
-        store_suite!(@cases $name, $engine,
+        store_suite!($name, $engine, |rig| rig);
+    };
+    ($name:ident, $engine:expr, $settings:expr) => {
+        store_suite!(@cases $name, $engine, $settings,
             store::a_session_that_nobody_began_is_empty
             store::a_request_that_asks_nothing_leaves_no_trace
             store::what_is_set_is_read_by_the_next_request
@@ -113,12 +117,13 @@ macro_rules! store_suite {
             races::cycle_keys_and_writers_leave_exactly_one_live_token
         );
     };
-    (@cases $name:ident, $engine:expr, $($module:ident :: $case:ident)*) => {
+    (@cases $name:ident, $engine:expr, $settings:expr, $($module:ident :: $case:ident)*) => {
         mod $name {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $case() {
-                    let rig = $crate::store::support::Rig::over(($engine)().await);
+                    let settings: fn($crate::store::support::Rig) -> $crate::store::support::Rig = $settings;
+                    let rig = settings($crate::store::support::Rig::over(($engine)().await));
                     $crate::store::$module::$case(rig).await;
                 }
             )*
@@ -128,6 +133,12 @@ macro_rules! store_suite {
 
 store_suite!(memory, || async { crate::store::support::memory() });
 store_suite!(redis, || async { crate::store::support::redis() });
+store_suite!(sealed_memory, || async { crate::store::support::memory() }, |rig| {
+    rig.sealing(&[2, 1], coatroom::store::Unsealed::Read)
+});
+store_suite!(sealed_redis, || async { crate::store::support::redis() }, |rig| {
+    rig.sealing(&[1], coatroom::store::Unsealed::Refuse)
+});
 
 fn text(cookie: Cookie) -> &'static str {
     match cookie {

@@ -4,16 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use coatroom::secret::Secret;
 use coatroom::session::data::Map;
 use coatroom::session::{
     Asked, Condition, Config, Directive, Found, Key, Limits, Live, Policy, Revision, Scope, Token, plan,
 };
+use coatroom::store::codec::Codec;
 use coatroom::store::engine::{Cleared, Cycle, Engine, Stored, Swap, Worth};
 use coatroom::store::keyed::{Counts, Keyed, Rules};
 use coatroom::store::memory::Memory;
 use coatroom::store::redis::Redis;
-use coatroom::store::{self, Decide, Error, Failed, Outcome, Store};
+use coatroom::store::{self, Decide, Error, Failed, Outcome, Store, Unsealed};
 use coatroom::time::{Clock, Length, Timestamp};
+use data_encoding::BASE64;
 use prometheus::IntCounter;
 use serde_json::Value;
 
@@ -222,7 +225,7 @@ impl<E: Engine> Engine for Shared<E> {
 }
 
 /// Makes another sidecar on the engine.
-type Sidecar = Arc<dyn Fn(&Config, Counts) -> Arc<dyn Store> + Send + Sync>;
+type Sidecar = Arc<dyn Fn(&Config, &Codec, Counts) -> Arc<dyn Store> + Send + Sync>;
 
 /// A sidecar with its settings, its clock and its counters; clones are the same one.
 #[derive(Clone)]
@@ -232,6 +235,7 @@ pub(crate) struct Rig {
     pub(crate) config: Config,
     pub(crate) clock: Clock,
     pub(crate) counts: Counts,
+    codec: Codec,
     sidecar: Sidecar,
 }
 
@@ -245,24 +249,27 @@ impl Rig {
     /// The same, with that `store.commit_timeout`.
     pub(crate) fn within(engine: impl Engine, commit_timeout: Duration) -> Self {
         let engine = Shared::new(engine);
-        let sidecar: Sidecar = Arc::new(move |config, counts| {
+        let sidecar: Sidecar = Arc::new(move |config, codec, counts| {
             let rules = Rules {
                 realm: config.realm.clone(),
                 cycle_on: config.cycle_on.clone(),
                 grace: config.grace.0,
                 ended_memory: config.ended_memory.0,
                 commit_timeout,
+                codec: codec.clone(),
             };
             Arc::new(Keyed::new(engine.clone(), rules, counts))
         });
         let config = Config::default();
-        let counts = Counts { expiries: counter(), conflicts: counter() };
+        let counts = Counts { expiries: counter(), conflicts: counter(), old_seals: counter() };
+        let codec = Codec::default();
         Self {
-            store: sidecar(&config, counts.clone()),
+            store: sidecar(&config, &codec, counts.clone()),
             policy: Arc::new(policy(&config)),
             clock: Clock::stopped_at(Clock::system().now()),
             config,
             counts,
+            codec,
             sidecar,
         }
     }
@@ -274,7 +281,7 @@ impl Rig {
 
     /// Another sidecar on the same engine, with its own lanes and the same clock and counters.
     pub(crate) fn beside(&self) -> Self {
-        Self { store: (self.sidecar)(&self.config, self.counts.clone()), ..self.clone() }
+        Self { store: (self.sidecar)(&self.config, &self.codec, self.counts.clone()), ..self.clone() }
     }
 
     /// Another sidecar on the same engine, with other settings.
@@ -282,11 +289,18 @@ impl Rig {
         let mut config = self.config.clone();
         change(&mut config);
         Self {
-            store: (self.sidecar)(&config, self.counts.clone()),
+            store: (self.sidecar)(&config, &self.codec, self.counts.clone()),
             policy: Arc::new(policy(&config)),
             config,
             ..self.clone()
         }
+    }
+
+    /// Another sidecar on the same engine, with these `store.encryption_keys`, each of 32 equal bytes.
+    pub(crate) fn sealing(&self, keys: &[u8], unsealed: Unsealed) -> Self {
+        let encryption_keys = keys.iter().map(|byte| Secret::new(BASE64.encode(&[*byte; 32]))).collect();
+        let codec = Codec::of(&store::Config { encryption_keys, unsealed, ..store::Config::default() });
+        Self { codec: codec.unwrap(), ..self.clone() }.beside()
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Report, is_token};
-use crate::secret::Secret;
+use super::{Report, is_token, keys};
 use crate::session::expiry::LONGEST_COOKIE;
-use crate::wire::cookie::{self, Config, SameSite, Secure};
+use crate::wire::cookie::{Config, SameSite, Secure};
 
 /// Bytes that a name and value may have together (RFC 6265bis §5.6).
 const PAIR: usize = 4096;
@@ -61,7 +60,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
         let what = "browsers refuse Partitioned without Secure";
         report.add("cookie.partitioned", what, "set cookie.secure to true");
     }
-    keys(config, report);
+    keys::check("cookie.keys", &config.keys, &config.keys_file, report);
 }
 
 /// What makes two scopes the same.
@@ -135,46 +134,5 @@ fn path_fault(path: &str) -> Option<&'static str> {
         _ if path.len() > ATTRIBUTE => Some("is too long: browsers ignore more than 1,024 bytes"),
         _ if !path.bytes().all(visible) => Some("has a character that no cookie's path can have"),
         _ => None,
-    }
-}
-
-/// Each key on its own, so that one bad key hides no other.
-fn keys(config: &Config, report: &mut Report) {
-    const REMEDY: &str = "let coatroom keys generate make one";
-    let fault = |key: &Secret| {
-        if key.expose().trim().is_empty() {
-            return Some("is empty".to_owned());
-        }
-        let alone = Config { keys: vec![key.clone()], ..Config::default() };
-        // Of "key 1: it has 5 bytes; …" what counts is behind the number, which is not the one in the list.
-        cookie::keys(&alone).err().map(|text| text.split(": ").nth(1).unwrap_or(&text).to_owned())
-    };
-    for (n, secret) in config.keys.iter().enumerate() {
-        let key = format!("cookie.keys[{n}]");
-        if let (true, Some(what)) = (report.not_hidden(&key, secret), fault(secret)) {
-            report.add(&key, what, REMEDY);
-        }
-    }
-    if config.keys_file.is_empty() {
-        return;
-    }
-    if !config.keys.is_empty() {
-        return report.add("cookie.keys_file", "cookie.keys is set too", "remove one of them");
-    }
-    match Secret::of(&Secret::default(), &config.keys_file) {
-        Err(what) => {
-            report.add("cookie.keys_file", format!("can't be read ({what})"), "name a file that can be")
-        }
-        Ok(text) if text.expose().trim().is_empty() => {
-            report.add("cookie.keys_file", "the file is empty", REMEDY)
-        }
-        Ok(text) => {
-            let lines = text.expose().lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty());
-            for (n, line) in lines {
-                if let Some(what) = fault(&Secret::new(line)) {
-                    report.add("cookie.keys_file", format!("line {} of the file: {what}", n + 1), REMEDY);
-                }
-            }
-        }
     }
 }

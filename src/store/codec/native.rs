@@ -25,7 +25,7 @@ use crate::session::token::Key;
 use crate::time::Timestamp;
 
 /// Where the checksum ends and the kind begins: `1:` and six digits.
-const KIND: usize = 8;
+pub(super) const KIND: usize = 8;
 /// The digits of numbers, in the order of base64url.
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 /// Digits of a checksum and of a scope: 32 bits.
@@ -47,15 +47,25 @@ pub enum Corrupt {
     Fields,
 }
 
-/// Are these bytes a session, not the memory of an ended one? For counting; nothing else is checked.
-pub fn is_session(value: &[u8]) -> bool {
-    value.get(KIND) == Some(&b'L')
+/// Is this the kind of a session?
+pub(super) const fn is_session(kind: u8) -> bool {
+    kind == b'L'
 }
 
 /// Writes what is to be kept under a key.
 pub fn encode(key: &Key, entry: &Entry, history: &History) -> Bytes {
+    let mut bytes = write(KIND, entry, history);
+    let mut head = "1:".to_owned();
+    number(&mut head, checksum(key, &bytes[KIND..]).into(), WORD);
+    bytes[..KIND].copy_from_slice(head.as_bytes());
+    // Without the spare room of a vector: an engine in memory keeps this, and counts its length.
+    Bytes::from(bytes.into_boxed_slice())
+}
+
+/// Writes kind, fields and data behind a head of so many bytes, which are left to be filled in.
+pub(super) fn write(head: usize, entry: &Entry, history: &History) -> Vec<u8> {
     let mut text = String::with_capacity(320);
-    text.push_str("1:AAAAAA");
+    text.extend(std::iter::repeat_n('\0', head));
     let data = match entry {
         Entry::Live(record) => {
             text.push('L');
@@ -84,18 +94,14 @@ pub fn encode(key: &Key, entry: &Entry, history: &History) -> Bytes {
     text.push('\n');
     let mut bytes = text.into_bytes();
     bytes.extend_from_slice(data.map_or(&[], |data| &data[..]));
-    let mut sum = String::new();
-    number(&mut sum, checksum(key, &bytes).into(), WORD);
-    bytes[2..KIND].copy_from_slice(sum.as_bytes());
-    // Without the spare room of a vector: an engine in memory keeps this, and counts its length.
-    Bytes::from(bytes.into_boxed_slice())
+    bytes
 }
 
-/// The checksum of a record under its key.
-fn checksum(key: &Key, value: &[u8]) -> u32 {
+/// The checksum of kind, fields and data under a key.
+fn checksum(key: &Key, written: &[u8]) -> u32 {
     let mut sum = crc32fast::Hasher::new();
     sum.update(key.as_bytes());
-    sum.update(&value[KIND..]);
+    sum.update(written);
     sum.finalize()
 }
 
@@ -157,17 +163,17 @@ fn fields(text: &mut String, record: &Record, history: &History) {
 pub fn decode(key: &Key, value: &Bytes) -> Result<(Entry, History), Corrupt> {
     let sum = value.strip_prefix(b"1:").and_then(|rest| rest.get(..WORD)).ok_or(Corrupt::Form)?;
     let sum = std::str::from_utf8(sum).ok().and_then(word).ok_or(Corrupt::Form)?;
-    if checksum(key, value) != sum {
+    if checksum(key, &value[KIND..]) != sum {
         return Err(Corrupt::Checksum);
     }
-    let end = memchr::memchr(b'\n', value).ok_or(Corrupt::Fields)?;
-    let line = std::str::from_utf8(&value[KIND..end]).map_err(|_| Corrupt::Fields)?;
-    let data = Data::from_text(value.slice(end + 1..));
-    read(line, data).ok_or(Corrupt::Fields)
+    read(&value.slice(KIND..)).ok_or(Corrupt::Fields)
 }
 
-fn read(line: &str, data: Data) -> Option<(Entry, History)> {
-    let (kind, line) = line.split_at_checked(1)?;
+/// Reads the kind, fields and data that [`write()`] wrote; `None` if the fields make no sense.
+pub(super) fn read(written: &Bytes) -> Option<(Entry, History)> {
+    let end = memchr::memchr(b'\n', written)?;
+    let data = Data::from_text(written.slice(end + 1..));
+    let (kind, line) = std::str::from_utf8(&written[..end]).ok()?.split_at_checked(1)?;
     let mut fields = line.split('.');
     match kind {
         "L" => {
@@ -237,7 +243,7 @@ fn past(digits: &str) -> Option<History> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
 
@@ -254,7 +260,8 @@ mod tests {
         }
     }
 
-    fn entries() -> Vec<Entry> {
+    /// One of each kind.
+    pub(in super::super) fn entries() -> Vec<Entry> {
         let at = Timestamp::from_millis(1_700_000_100_000);
         let before = Box::new(record(Expiry::Idle(300), None));
         let successor = Key::from_bytes([7; 20]);
@@ -280,7 +287,7 @@ mod tests {
                     .for_each(|slot| *slot = Revision::from_bits(known as u64 + 40));
                 let value = encode(&KEY, &entry, &history);
                 assert_eq!(decode(&KEY, &value), Ok((entry.clone(), history)), "{value:?}");
-                assert_eq!(is_session(&value), matches!(entry, Entry::Live(_)));
+                assert_eq!(is_session(value[KIND]), matches!(entry, Entry::Live(_)));
             }
         }
     }
@@ -347,7 +354,7 @@ mod tests {
             let _ = decode(&KEY, &Bytes::from(bytes));
             let mut fitted = head.into_bytes();
             let mut sum = String::new();
-            number(&mut sum, checksum(&KEY, &fitted).into(), WORD);
+            number(&mut sum, checksum(&KEY, &fitted[KIND..]).into(), WORD);
             fitted[2..KIND].copy_from_slice(sum.as_bytes());
             let _ = decode(&KEY, &Bytes::from(fitted));
         }

@@ -9,7 +9,7 @@
 //! bytes) and the codec's bytes. The server removes it `store.expired_memory` after its end, so that an expired
 //! session is found, and counted, if somebody still asks for it.
 //!
-//! Each worker has a connection of its own ([`link`]).
+//! Each worker has a connection of its own (`link.rs`).
 
 mod answer;
 mod link;
