@@ -5,7 +5,9 @@
 
 mod check;
 pub mod demo;
+mod healthcheck;
 mod keys;
+mod manual;
 mod serve;
 mod settings;
 
@@ -13,7 +15,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::config::Problem;
 use crate::telemetry::logging;
@@ -43,6 +45,12 @@ enum Command {
     /// Make keys.
     #[command(subcommand)]
     Keys(keys::Command),
+    /// Ask a sidecar with these settings whether it is ready; exit with 0 if it is.
+    Healthcheck(healthcheck::Probe),
+    /// Print a script that completes this command line in a shell.
+    Completions(manual::Completions),
+    /// Print the manual page.
+    Man(manual::Pages),
 }
 
 /// Does what the command line says.
@@ -56,6 +64,9 @@ pub fn run() -> ExitCode {
             Err(error) => fail(error),
         },
         Command::Keys(command) => keys::run(&command),
+        Command::Healthcheck(probe) => healthcheck::run(&probe),
+        Command::Completions(completions) => manual::completions(&completions, Cli::command()),
+        Command::Man(pages) => manual::man(&pages, Cli::command()),
     }
 }
 

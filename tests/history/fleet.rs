@@ -1,7 +1,6 @@
 //! Two sidecars before one backend, on one Redis behind a relay.
 
 use std::net::SocketAddr;
-use std::process::Command;
 use std::time::Duration;
 
 use super::relay::Relay;
@@ -32,16 +31,7 @@ impl Fleet {
 }
 
 fn sidecar(backend: SocketAddr, relay: &Relay, settings: &[(&str, &str)]) -> Program {
-    let binary =
-        std::env::var("COATROOM_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_coatroom").to_owned());
-    let mut command = Command::new(binary);
-    command.args(["serve", "--listen", "127.0.0.1:0", "--telemetry-listen", "127.0.0.1:0"]);
-    command.args([
-        "--backend",
-        &format!("http://{backend}"),
-        "--store",
-        &format!("redis://{}", relay.address),
-    ]);
-    command.env("COATROOM__HEADERS__EXPLAIN", "true").envs(settings.iter().copied());
-    Program::start(&mut command, "\"address\":\"")
+    let store = format!("redis://{}", relay.address);
+    let settings = [&[("COATROOM__HEADERS__EXPLAIN", "true")], settings].concat();
+    Program::sidecar(backend, &["--store", &store], &settings)
 }

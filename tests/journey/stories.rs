@@ -1,34 +1,99 @@
 //! One browser story against each real application, through the binary that users get.
 
+use std::net::SocketAddr;
 use std::thread;
 
-use crate::support::{Browser, Program};
+use crate::support::{Browser, Program, Redis};
 
-#[test]
-fn a_php_application_has_sessions() {
-    story(&Program::php());
+/// The same story on each store: in this process, on a Redis, and on a Redis that two sidecars share.
+macro_rules! stories {
+    ($($application:ident $settings:expr,)+) => {$(
+        mod $application {
+            use super::{Fleet, story};
+            use crate::support::Program;
+
+            #[test]
+            fn in_memory() {
+                story(&Fleet::of(1, &Program::$application(), None, &$settings));
+            }
+
+            #[test]
+            fn on_redis() {
+                let redis = crate::support::Redis::start();
+                story(&Fleet::of(1, &Program::$application(), Some(&redis), &$settings));
+            }
+
+            #[test]
+            fn on_redis_with_two_sidecars() {
+                let redis = crate::support::Redis::start();
+                story(&Fleet::of(2, &Program::$application(), Some(&redis), &$settings));
+            }
+        }
+    )+};
 }
 
-#[test]
-fn a_python_application_has_sessions() {
-    story(&Program::python());
+stories! {
+    php [],
+    python [],
+    node [],
+    // A shell can't parse JSON.
+    cgi [("COATROOM__HEADERS__KEYS", "user_id,visits,hits,cart")],
 }
 
-fn story(application: &Program) {
-    let sidecar = Program::sidecar(application.address, &[]);
-    let mut visitor = sidecar.browser();
+/// Sidecars before one application.
+struct Fleet(Vec<Program>);
+
+impl Fleet {
+    fn of(sidecars: usize, application: &Program, redis: Option<&Redis>, settings: &[(&str, &str)]) -> Self {
+        let url = redis.map_or("memory:".to_owned(), Redis::url);
+        let sidecar = |_| Program::sidecar(application.address, &["--store", &url], settings);
+        Self((0..sidecars).map(sidecar).collect())
+    }
+
+    /// A visitor, whose requests go to one sidecar after the other.
+    fn visitor(&self) -> Visitor {
+        Visitor {
+            browser: self.0[0].browser(),
+            sidecars: self.0.iter().map(|one| one.address).collect(),
+            turn: 0,
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Visitor {
+    browser: Browser,
+    sidecars: Vec<SocketAddr>,
+    turn: usize,
+}
+
+impl Visitor {
+    /// The browser, before the sidecar whose turn it is.
+    fn next(&mut self) -> &mut Browser {
+        self.turn += 1;
+        self.browser.go(self.sidecars[self.turn % self.sidecars.len()]);
+        &mut self.browser
+    }
+
+    fn token(&self) -> Option<&str> {
+        self.browser.token()
+    }
+}
+
+fn story(fleet: &Fleet) {
+    let mut visitor = fleet.visitor();
     let first_line =
-        |browser: &mut Browser| browser.get("/").text().lines().next().unwrap_or_default().to_owned();
+        |visitor: &mut Visitor| visitor.next().get("/").text().lines().next().unwrap_or_default().to_owned();
 
     assert_eq!(first_line(&mut visitor), "user=- visits=0 cart=[]");
     assert_eq!(visitor.token(), None, "nobody who only looks gets a cookie");
     for visits in 1..=3 {
-        assert_eq!(visitor.post("/visit", "").text().trim(), format!("visits={visits}"));
+        assert_eq!(visitor.next().post("/visit", "").text().trim(), format!("visits={visits}"));
     }
-    assert_eq!(visitor.post("/cart/add", "item=hat%20%22%C3%A9%22").status, 303);
+    assert_eq!(visitor.next().post("/cart/add", "item=hat%20%22%C3%A9%22").status, 303);
     let anonymous = visitor.clone();
 
-    assert_eq!(visitor.post("/login", "user=alice").status, 303);
+    assert_eq!(visitor.next().post("/login", "user=alice").status, 303);
     assert_ne!(visitor.token(), anonymous.token(), "a login changes the token");
     assert_eq!(first_line(&mut visitor), r#"user=alice visits=3 cart=["hat \"\u00e9\""]"#);
     let planted = first_line(&mut anonymous.clone());
@@ -36,27 +101,30 @@ fn story(application: &Program) {
 
     let counters: Vec<_> = (0..8).map(|_| visitor.clone()).collect();
     thread::scope(|scope| {
-        for mut browser in counters {
-            scope.spawn(move || (0..25).for_each(|_| assert_eq!(browser.post("/count", "").status, 200)));
+        for mut visitor in counters {
+            scope.spawn(move || {
+                (0..25).for_each(|_| assert_eq!(visitor.next().post("/count", "").status, 200))
+            });
         }
     });
-    assert!(visitor.get("/").text().contains("hits=200"), "200 parallel increments are 200");
+    assert!(visitor.next().get("/").text().contains("hits=200"), "200 parallel increments are 200");
 
     no_spelling_arrives(&mut visitor);
 
     let logged_in = visitor.clone();
-    assert_eq!(visitor.post("/logout", "").status, 303);
+    assert_eq!(visitor.next().post("/logout", "").status, 303);
     assert_eq!(visitor.token(), None, "the browser has forgotten it");
     assert!(first_line(&mut logged_in.clone()).starts_with("user=- visits=0"), "and so has the store");
     assert!(first_line(&mut anonymous.clone()).starts_with("user=- visits=0"), "the token before it, too");
 
     for secret in [&anonymous, &logged_in].map(|browser| browser.token().expect("a token")) {
-        assert!(!sidecar.output().contains(secret), "no token is ever in a log");
+        let tells = fleet.0.iter().any(|sidecar| sidecar.output().contains(secret));
+        assert!(!tells, "no token is ever in a log");
     }
 }
 
 /// Whatever a client sends, the application sees our headers, or none of that name.
-fn no_spelling_arrives(visitor: &mut Browser) {
+fn no_spelling_arrives(visitor: &mut Visitor) {
     let names =
         ["X-Session-Data", "X-Session-State", "X-Session-Id", "X-Session-Key-User", "X-Session-Anything"];
     let mut spoofed: Vec<(String, &str)> = Vec::new();
@@ -73,7 +141,7 @@ fn no_spelling_arrives(visitor: &mut Browser) {
         let mut headers: Vec<(&str, &str)> = chunk.iter().map(|(name, value)| (&**name, *value)).collect();
         headers.push(("Connection", "X-Session-Data, X-Session-State"));
         headers.push(("X-Custom_Name", "passes"));
-        let seen = visitor.request("GET", "/headers", &headers, "").text();
+        let seen = visitor.next().request("GET", "/headers", &headers, "").text();
         assert!(!seen.contains("evil"), "{seen}");
         let seen: serde_json::Value = serde_json::from_str(&seen).expect("a JSON object");
         assert!(seen["HTTP_X_SESSION_DATA"].as_str().expect("always present").contains("alice"), "{seen}");

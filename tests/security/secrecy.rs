@@ -93,7 +93,7 @@ fn no_token_is_in_anything_that_the_program_prints() {
     );
     std::fs::write(settings.path(), text).expect("written");
     let settings = settings.path().to_str().expect("a path");
-    let program = Program::sidecar(backend.address, &["--workers", "1", "--config", settings]);
+    let program = Program::sidecar(backend.address, &["--workers", "1", "--config", settings], &[]);
     let mut tokens = Vec::new();
     let told = live(program.browser(), &mut tokens);
     let output = program.output();

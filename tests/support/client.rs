@@ -174,6 +174,11 @@ impl Browser {
         Self { address, jar: BTreeMap::new() }
     }
 
+    /// Goes to another address; the cookies come along.
+    pub fn go(&mut self, address: SocketAddr) {
+        self.address = address;
+    }
+
     /// `GET path`.
     pub fn get(&mut self, path: &str) -> Reply {
         self.request("GET", path, &[], "")

@@ -79,6 +79,11 @@ impl Sidecar {
         self.app().address()
     }
 
+    /// Where probes connect.
+    pub fn telemetry_address(&self) -> SocketAddr {
+        self.app().telemetry()
+    }
+
     /// A client with an empty cookie jar.
     pub fn browser(&self) -> Browser {
         Browser::new(self.address())
