@@ -70,7 +70,7 @@ async fn round(fault: Fault, pace: Pace, acknowledged: u64) -> (Tally, Vec<Durat
     let mut recoveries = Vec::new();
     sleep(pace.calm).await;
     loop {
-        hurt(fault, pace, &mut fleet).await;
+        hurt(fault, pace, &mut fleet, &round).await;
         round.heal();
         recoveries.push(loop {
             if let Some(took) = round.recovery() {
@@ -94,7 +94,7 @@ async fn round(fault: Fault, pace: Pace, acknowledged: u64) -> (Tally, Vec<Durat
 }
 
 /// Makes the server ill, and well again.
-async fn hurt(fault: Fault, pace: Pace, fleet: &mut Fleet) {
+async fn hurt(fault: Fault, pace: Pace, fleet: &mut Fleet, round: &Round) {
     let ask = |redis: &Redis, words: &[&str]| block_in_place(|| redis.ask::<()>(words));
     match fault {
         Fault::None => {}
@@ -112,7 +112,9 @@ async fn hurt(fault: Fault, pace: Pace, fleet: &mut Fleet) {
         Fault::Reset => {
             for offset in (0..REPLY).step_by(pace.stride) {
                 fleet.relay.set(Harm::ResetAfter(offset));
-                while !fleet.relay.is_done() {
+                // Else most of them would meet connections that are only being opened.
+                let more = round.tally().done + u64::try_from(CLIENTS).expect("few");
+                while !fleet.relay.is_done() || round.tally().done < more {
                     sleep(Duration::from_millis(1)).await;
                 }
             }

@@ -8,51 +8,37 @@ use std::sync::LazyLock;
 use aws_lc_rs::digest;
 use data_encoding::HEXLOWER;
 
-/// Puts a value where `seen` is.
-pub(super) static REPLACE: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        "local seen = redis.call('GETRANGE', KEYS[1], 0, 7)
-if seen == '' then return 0 end
-if seen ~= ARGV[1] then return 1 end
-redis.call('SET', KEYS[1], ARGV[2], 'PXAT', ARGV[3])
-return 2",
-    )
-});
+/// Declares scripts, each of which begins by comparing what is there with what was seen.
+macro_rules! scripts {
+    ($($(#[$doc:meta])* $name:ident = $write:literal;)+) => {$(
+        $(#[$doc])*
+        pub(super) static $name: LazyLock<Script> = LazyLock::new(|| {
+            Script::new(concat!(
+                "local seen = redis.call('GETRANGE', KEYS[1], 0, 7)\n",
+                "if seen == '' then return 0 end\n",
+                "if seen ~= ARGV[1] then return 1 end\n",
+                $write,
+                "\nreturn 2"
+            ))
+        });
+    )+};
+}
 
-/// Moves the end of what is `seen`.
-pub(super) static TOUCH: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        "local seen = redis.call('GETRANGE', KEYS[1], 0, 7)
-if seen == '' then return 0 end
-if seen ~= ARGV[1] then return 1 end
-redis.call('SETRANGE', KEYS[1], 8, ARGV[2])
-redis.call('PEXPIREAT', KEYS[1], ARGV[3])
-return 2",
-    )
-});
+scripts! {
+    /// Puts a value where `seen` is.
+    REPLACE = "redis.call('SET', KEYS[1], ARGV[2], 'PXAT', ARGV[3])";
 
-/// Removes what is `seen`.
-pub(super) static REMOVE: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        "local seen = redis.call('GETRANGE', KEYS[1], 0, 7)
-if seen == '' then return 0 end
-if seen ~= ARGV[1] then return 1 end
-redis.call('DEL', KEYS[1])
-return 2",
-    )
-});
+    /// Moves the end of what is `seen`.
+    TOUCH = "redis.call('SETRANGE', KEYS[1], 8, ARGV[2])
+redis.call('PEXPIREAT', KEYS[1], ARGV[3])";
 
-/// Puts a value where `seen` is, and another one under a key that is free.
-pub(super) static CYCLE: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        "local seen = redis.call('GETRANGE', KEYS[1], 0, 7)
-if seen == '' then return 0 end
-if seen ~= ARGV[1] then return 1 end
-if not redis.call('SET', KEYS[2], ARGV[4], 'NX', 'PXAT', ARGV[5]) then return 1 end
-redis.call('SET', KEYS[1], ARGV[2], 'PXAT', ARGV[3])
-return 2",
-    )
-});
+    /// Removes what is `seen`.
+    REMOVE = "redis.call('DEL', KEYS[1])";
+
+    /// Puts a value where `seen` is, and another one under a key that is free.
+    CYCLE = "if not redis.call('SET', KEYS[2], ARGV[4], 'NX', 'PXAT', ARGV[5]) then return 1 end
+redis.call('SET', KEYS[1], ARGV[2], 'PXAT', ARGV[3])";
+}
 
 /// All of them.
 pub(super) static ALL: [&LazyLock<Script>; 4] = [&REPLACE, &TOUCH, &REMOVE, &CYCLE];
