@@ -8,7 +8,7 @@ use std::thread;
 use tempfile::TempDir;
 
 use crate::support::child::until;
-use crate::support::{Backend, Browser, Child};
+use crate::support::{Backend, Browser, Child, Redis};
 
 const APPLIED: &str = "coatroom_config_reloads_total{result=\"applied\"}";
 const FAILED: &str = "coatroom_config_reloads_total{result=\"failed\"}";
@@ -188,6 +188,33 @@ fn keys_rotate_under_load_and_nobody_is_logged_out_before_theirs_is_gone() {
     keys(&['b']);
     assert_eq!(old.ask(&[]).row(), "nothing-to-keep", "until it is gone");
     assert!(running.child.metric("coatroom_session_loads_total{result=\"forged\"}") > 0);
+}
+
+#[test]
+fn seals_rotate_and_nobody_is_logged_out_before_theirs_is_gone() {
+    let redis = Redis::start();
+    let settings = format!("{EXPLAIN}store.url = \"{}\"\nstore.unsealed = \"refuse\"\n", redis.url());
+    let ring = |keys: &[char]| {
+        let keys: Vec<_> = keys.iter().map(|letter| format!("\"{}\"", key(*letter))).collect();
+        format!("{settings}store.encryption_keys = [{}]", keys.join(", "))
+    };
+    let running = Running::with(&ring(&['a']));
+    let (mut saved, mut only_read) = (running.browser(), running.browser());
+    for browser in [&mut saved, &mut only_read] {
+        assert_eq!(browser.ask(&[("X-Session-Set", "{\"n\":0}")]).row(), "create");
+    }
+    for keys in [&['a', 'b'][..], &['b', 'a']] {
+        running.write(&ring(keys));
+        running.hang_up(APPLIED);
+        assert_eq!(saved.ask(&[("X-Session-Increment", "{\"n\":1}")]).row(), "save");
+        assert_eq!(only_read.get("/").row(), "nothing");
+    }
+    running.write(&ring(&['b']));
+    running.hang_up(APPLIED);
+    assert_eq!(saved.get("/").row(), "nothing", "its last save sealed it anew");
+    assert_eq!(running.backend.last().data(), "{\"n\":2}");
+    let reply = only_read.get("/");
+    assert_eq!((reply.status, reply.header("set-cookie")), (503, None), "unknown is not absent");
 }
 
 #[test]
