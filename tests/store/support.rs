@@ -274,6 +274,12 @@ impl Rig {
         }
     }
 
+    /// The same sidecar, whose clock stands so many milliseconds from the system's.
+    pub(crate) fn at_another_time(self, millis: i64) -> Self {
+        let then = Timestamp::from_millis(Clock::system().now().as_millis() + millis);
+        Self { clock: Clock::stopped_at(then), ..self }
+    }
+
     /// The same sidecar, on another one's clock.
     pub(crate) fn by_the_clock_of(self, other: &Self) -> Self {
         Self { clock: other.clock.clone(), ..self }

@@ -6,8 +6,8 @@
 //! newer, or what speaks as it does.
 //!
 //! A record lies under `store.key_prefix` and the 20 bytes of its key, as one text: its revision (8 bytes), its end (6
-//! bytes) and the codec's bytes. The server removes it `store.expired_memory` after its end, so that an expired
-//! session is found, and counted, if somebody still asks for it.
+//! bytes) and the codec's bytes. The server removes a session `store.expired_memory` after its end, so that an expired
+//! one is found, and counted, if somebody still asks for it.
 //!
 //! Each worker has a connection of its own (`link.rs`).
 
@@ -29,16 +29,19 @@ use self::link::Link;
 use self::script::Script;
 pub use self::target::Misfit;
 use self::target::Target;
+use super::codec;
 use super::engine::{Cleared, Cycle, Engine, Stored, Swap, Worth};
 use super::{Config, Error, Kind};
 use crate::session::{Key, Revision};
-use crate::time::Timestamp;
+use crate::time::{Clock, Timestamp};
 
 /// The schemes of `store.url` that are ours.
 pub const SCHEMES: [&str; 3] = ["redis", "rediss", "redis+unix"];
 
 /// Bytes of a revision at the beginning of a value.
 const REVISION: usize = 8;
+/// Milliseconds that Redis can add to any instant of its own: a thousand years.
+const LONGEST_TTL: u128 = 1000 * 365 * 24 * 3600 * 1000;
 /// Where the codec's bytes begin: behind the revision and six bytes of the end.
 const HEAD: usize = REVISION + 6;
 
@@ -114,14 +117,18 @@ impl Redis {
         [&self.prefix[..], key.as_bytes()].concat()
     }
 
-    /// What Redis keeps of a value, and until when: milliseconds since the epoch, in digits.
+    /// What Redis keeps of a value, and for how long: milliseconds, in digits.
     fn kept(&self, stored: &Stored) -> (Vec<u8>, String) {
         let head = [&stored.revision.bits().to_be_bytes()[..], &end(stored.until)].concat();
-        ([&head[..], &stored.value].concat(), self.deadline(stored.until))
+        ([&head[..], &stored.value].concat(), self.ttl(stored.until, codec::is_session(&stored.value)))
     }
 
-    fn deadline(&self, until: Timestamp) -> String {
-        until.plus(self.expired_memory).as_millis().to_string()
+    /// A length and not an instant, so that a server whose clock is ahead of ours ends nothing before its time. What
+    /// has ended already is kept for a moment, since no length may be 0.
+    fn ttl(&self, until: Timestamp, is_session: bool) -> String {
+        let more = if is_session { self.expired_memory } else { Duration::ZERO };
+        let ttl = until.since(Clock::system().now()) + more;
+        ttl.as_millis().clamp(1, LONGEST_TTL).to_string()
     }
 }
 
@@ -168,9 +175,9 @@ impl Engine for Redis {
     }
 
     async fn add(&self, key: &Key, new: Stored, _: Worth) -> Result<bool, Error> {
-        let (value, deadline) = self.kept(&new);
+        let (value, ttl) = self.kept(&new);
         let mut set = redis::cmd("SET");
-        set.arg(self.place(key)).arg(value).arg("NX").arg("PXAT").arg(deadline);
+        set.arg(self.place(key)).arg(value).arg("NX").arg("PX").arg(ttl);
         match self.call(&set).await? {
             Value::Okay => Ok(true),
             Value::Nil => Ok(false),
@@ -179,14 +186,15 @@ impl Engine for Redis {
     }
 
     async fn replace(&self, key: &Key, seen: Revision, new: Stored, _: Worth) -> Result<Swap, Error> {
-        let (value, deadline) = self.kept(&new);
-        let arguments = [&seen.bits().to_be_bytes()[..], &value, deadline.as_bytes()];
+        let (value, ttl) = self.kept(&new);
+        let arguments = [&seen.bits().to_be_bytes()[..], &value, ttl.as_bytes()];
         self.run(&script::REPLACE, &[key], &arguments).await
     }
 
     async fn touch(&self, key: &Key, seen: Revision, until: Timestamp) -> Result<Swap, Error> {
-        let deadline = self.deadline(until);
-        let arguments = [&seen.bits().to_be_bytes()[..], &end(until), deadline.as_bytes()];
+        // Only sessions are touched.
+        let ttl = self.ttl(until, true);
+        let arguments = [&seen.bits().to_be_bytes()[..], &end(until), ttl.as_bytes()];
         self.run(&script::TOUCH, &[key], &arguments).await
     }
 
@@ -227,8 +235,8 @@ mod tests {
         for until in [Timestamp::from_millis(0), Timestamp::from_millis(1_700_000_000_123), Timestamp::MAX] {
             let revision = Revision::from_bits(u64::MAX - 1).unwrap();
             let stored = Stored { value: Bytes::from_static(b"1:..."), revision, until };
-            let (value, deadline) = redis.kept(&stored);
-            assert_eq!(deadline, until.plus(redis.expired_memory).as_millis().to_string());
+            let (value, ttl) = redis.kept(&stored);
+            assert!(ttl.parse::<u128>().is_ok_and(|ttl| (1..=LONGEST_TTL).contains(&ttl)), "{ttl}");
             assert_eq!(read(value.clone()), Some(stored));
             assert_eq!(read(value[..HEAD - 1].to_vec()), None);
         }

@@ -26,18 +26,18 @@ macro_rules! scripts {
 
 scripts! {
     /// Puts a value where `seen` is.
-    REPLACE = "redis.call('SET', KEYS[1], ARGV[2], 'PXAT', ARGV[3])";
+    REPLACE = "redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])";
 
     /// Moves the end of what is `seen`.
     TOUCH = "redis.call('SETRANGE', KEYS[1], 8, ARGV[2])
-redis.call('PEXPIREAT', KEYS[1], ARGV[3])";
+redis.call('PEXPIRE', KEYS[1], ARGV[3])";
 
     /// Removes what is `seen`.
     REMOVE = "redis.call('DEL', KEYS[1])";
 
     /// Puts a value where `seen` is, and another one under a key that is free.
-    CYCLE = "if not redis.call('SET', KEYS[2], ARGV[4], 'NX', 'PXAT', ARGV[5]) then return 1 end
-redis.call('SET', KEYS[1], ARGV[2], 'PXAT', ARGV[3])";
+    CYCLE = "if not redis.call('SET', KEYS[2], ARGV[4], 'NX', 'PX', ARGV[5]) then return 1 end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])";
 }
 
 /// All of them.
