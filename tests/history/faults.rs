@@ -17,6 +17,8 @@ use crate::support::Redis;
 const CLIENTS: usize = 64;
 /// Acknowledged requests of a round at least.
 const LEAST: u64 = 1000;
+/// Microseconds without a processor that make a round say nothing of what needs no patience.
+const STALL: u64 = 50_000;
 /// What a reply to a load of these sessions takes at most, and to a write.
 const REPLY: usize = 400;
 
@@ -173,6 +175,8 @@ async fn survive(fault: Fault) {
     let (tally, recoveries) = round(fault, pace, acknowledged).await;
     check(fault, &tally, &recoveries);
     match fault {
+        // Where the machine itself stands still, budgets are spent on nothing.
+        Fault::None | Fault::Forgetful if tally.stalled > STALL => {}
         Fault::None | Fault::Forgetful => assert_eq!((tally.refused, tally.unknown), (0, 0), "{tally:?}"),
         Fault::Reset => {}
         _ => assert!(tally.refused + tally.unknown > 0, "{fault:?} hurt nobody: {tally:?}"),

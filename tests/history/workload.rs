@@ -56,6 +56,8 @@ pub struct Tally {
     pub violations: Vec<(String, Violation)>,
     /// Requests past their budget, in microseconds.
     pub late: Vec<Instant>,
+    /// The longest time for which this machine gave us none, in microseconds.
+    pub stalled: Instant,
     /// The longest request, in microseconds.
     pub longest: Instant,
     /// For each sidecar: when something was done for the first time after the server was back.
@@ -135,6 +137,9 @@ impl Round {
             sleep(TICK).await;
             let after = self.now();
             if after - before > 3 * TICK.as_micros() as Instant {
+                let mut tally = self.tally();
+                tally.stalled = tally.stalled.max(after - before);
+                drop(tally);
                 self.stolen.lock().expect("whole").push((before, after));
             }
         }
