@@ -23,7 +23,10 @@ pub use problem::Problem;
 pub use restart::ONLY_BY_RESTART;
 pub use watch::Print;
 
+pub use crate::store::Weight;
+
 use crate::proxy::{self, page, routes};
+use crate::store::Finding;
 use crate::telemetry::{self, logging};
 use crate::wire::{self, cookie};
 use crate::{session, store};
@@ -63,6 +66,32 @@ pub struct Config {
 /// [`Config::validate`] says of those that do. Only where the file can't be read at all are settings not checked
 /// against each other, since most of them are not known.
 pub fn load(sources: &Sources) -> Result<Config, Vec<Problem>> {
+    read(sources).map(|read| read.config)
+}
+
+/// Reads the settings as [`load`] does, and then tries the store that they name, which takes up to ten seconds.
+///
+/// What the store has against them are problems too, or less than that.
+///
+/// # Errors
+/// As [`load`]: with settings that are wrong no store is tried.
+pub async fn examine(sources: &Sources) -> Result<(Config, Vec<(Weight, Problem)>), Vec<Problem>> {
+    let read = read(sources)?;
+    let found = store::examine(&read.config.store).await;
+    let located =
+        |Finding { weight, key, what, remedy }| (weight, read.located(Problem::new(key, what, remedy)));
+    let found = found.into_iter().map(located).collect();
+    Ok((read.config, found))
+}
+
+/// Settings, and where each came from.
+struct Read {
+    config: Config,
+    figment: Figment,
+    layers: Vec<layers::Layer>,
+}
+
+fn read(sources: &Sources) -> Result<Read, Vec<Problem>> {
     let layers::Gathered { layers, mut problems, complete } = layers::gather(sources);
     let figment = layers.iter().fold(Figment::new(), Figment::merge);
     let config = match figment.extract::<Config>() {
@@ -73,24 +102,27 @@ pub fn load(sources: &Sources) -> Result<Config, Vec<Problem>> {
             return Err(problems);
         }
     };
+    let read = Read { config, figment, layers };
     if complete {
-        let found = config.validate().into_iter().map(|problem| located(&figment, &layers, problem));
+        let found = read.config.validate().into_iter().map(|problem| read.located(problem));
         // A setting whose value didn't fit has its default now, and what that breaks is nobody's fault.
         let misfit = |problem: &Problem| problems.iter().any(|known| known.key.starts_with(&problem.key));
         let found: Vec<_> = found.filter(|problem| !misfit(problem)).collect();
         problems.extend(found);
     }
-    if problems.is_empty() { Ok(config) } else { Err(problems) }
+    if problems.is_empty() { Ok(read) } else { Err(problems) }
 }
 
-/// The problem with the source that its value came from, and with the key as it is there.
-fn located(figment: &Figment, layers: &[layers::Layer], problem: Problem) -> Problem {
-    let setting = problem.key.split('[').next().unwrap_or_default();
-    let name = figment.find_metadata(setting).map_or("", |metadata| &metadata.name);
-    let Some(layer) = layers.iter().find(|layer| layer.name() == name) else { return problem };
-    let key = layer.origin(&problem.key);
-    let source = layer.place(&key);
-    Problem { key, ..problem }.at(source)
+impl Read {
+    /// The problem with the source that its value came from, and with the key as it is there.
+    fn located(&self, problem: Problem) -> Problem {
+        let setting = problem.key.split('[').next().unwrap_or_default();
+        let name = self.figment.find_metadata(setting).map_or("", |metadata| &metadata.name);
+        let Some(layer) = self.layers.iter().find(|layer| layer.name() == name) else { return problem };
+        let key = layer.origin(&problem.key);
+        let source = layer.place(&key);
+        Problem { key, ..problem }.at(source)
+    }
 }
 
 impl Config {

@@ -37,7 +37,7 @@ enum Command {
     /// Serve until SIGTERM.
     Serve(Settings),
     /// Check the settings and print all problems, one a line; exit with 78 if there are any.
-    CheckConfig(Settings),
+    CheckConfig(check::Check),
     /// Print the settings as they result from all sources, as TOML; secrets as (hidden).
     PrintConfig(Settings),
     /// Try it: a shop without any session code, and coatroom before it.
@@ -57,7 +57,7 @@ enum Command {
 pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(settings) => serve::run(&settings),
-        Command::CheckConfig(settings) => check::check(&settings),
+        Command::CheckConfig(wanted) => check::run(&wanted),
         Command::PrintConfig(settings) => check::print_config(&settings),
         Command::Demo => match logging::init(&logging::Config::default()) {
             Ok(_) => demo::run().map_or_else(fail, |()| ExitCode::SUCCESS),

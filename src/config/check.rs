@@ -155,7 +155,7 @@ fn store(config: &Config, report: &mut Report) {
 }
 
 fn redis(store: &store::Config, report: &mut Report) {
-    if let Err((key, text)) = redis::Redis::is_private(store) {
+    if let Err((key, text)) = redis::Redis::check(store) {
         return report.0.push(Problem::of(key, &text, "see its comment in config/coatroom.toml"));
     }
     if store.url.to_string() == store.url.expose() && store.url.expose().contains(HIDDEN) {

@@ -8,6 +8,7 @@ mod commit;
 mod config;
 pub mod engine;
 mod error;
+mod examine;
 pub mod keyed;
 mod lane;
 pub mod memory;
@@ -22,6 +23,7 @@ use prometheus::IntCounter;
 
 pub use config::{Config, OnError, SCHEMES, Unsealed, Url};
 pub use error::{Error, Kind};
+pub use examine::{Finding, Weight, examine};
 
 use crate::session::{Cookie, Denied, Found, Plan, Row, Token};
 use crate::time::Timestamp;

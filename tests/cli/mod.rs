@@ -1,5 +1,7 @@
 //! The program as an operator meets it: arguments, environment, output, exit codes.
 
+mod connect;
+
 use std::env;
 use std::fs;
 use std::net::TcpListener;

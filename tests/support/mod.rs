@@ -2,6 +2,7 @@
 //!
 //! All of it on loopback and on ports of the system's choice; nothing waits for time to pass.
 
+pub mod authority;
 pub mod backend;
 pub mod canary;
 pub mod child;
@@ -12,6 +13,7 @@ pub mod process;
 pub mod redis;
 pub mod sidecar;
 
+pub use authority::{Authority, Signed};
 pub use backend::{Answer, Backend, Seen};
 pub use child::Child;
 pub use client::{Browser, Reply, send};

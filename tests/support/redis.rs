@@ -3,20 +3,25 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use redis::{Connection, FromRedisValue, ToRedisArgs};
+use redis::{Client, Connection, FromRedisValue, ToRedisArgs};
 use tempfile::TempDir;
 
+use super::authority::{Authority, Signed};
 use super::child::until;
 
 /// A server that is killed when it is dropped. What it has on disk goes too.
+///
+/// It has a Unix socket besides, by which tests ask it whatever its port wants.
 pub struct Redis {
     child: Child,
     /// Where it listens.
     pub address: SocketAddr,
     folder: TempDir,
+    /// It speaks TLS there, and nothing else.
+    tls: bool,
     options: Vec<String>,
 }
 
@@ -33,21 +38,43 @@ impl Redis {
 
     /// A server with more options than the tests' own.
     pub fn with(options: &[&str]) -> Self {
+        Self::speaking(false, options)
+    }
+
+    /// A server that speaks TLS with this certificate, and believes clients whom `authority` has signed.
+    pub fn tls(authority: &Authority, signed: &Signed, options: &[&str]) -> Self {
+        let own = ["--tls-cert-file", &signed.cert, "--tls-key-file", &signed.key];
+        let others = ["--tls-ca-cert-file", &authority.own.cert, "--tls-auth-clients", "no"];
+        Self::speaking(true, &[&own[..], &others, options].concat())
+    }
+
+    fn speaking(tls: bool, options: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
         loop {
             // The system's choice; if somebody is quicker, another one.
             let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
             let address = free.expect("a free port");
-            if let Some(child) = launch(address, folder.path(), &options) {
-                return Self { child, address, folder, options };
+            if let Some(child) = launch(address, folder.path(), tls, &options) {
+                return Self { child, address, folder, tls, options };
             }
         }
     }
 
     /// Its URL.
     pub fn url(&self) -> String {
-        format!("redis://{}", self.address)
+        let scheme = if self.tls { "rediss" } else { "redis" };
+        format!("{scheme}://{}", self.place())
+    }
+
+    /// Its host and port; with TLS by the name that certificates are for.
+    pub fn place(&self) -> String {
+        if self.tls { format!("localhost:{}", self.address.port()) } else { self.address.to_string() }
+    }
+
+    /// Its socket.
+    pub fn socket(&self) -> PathBuf {
+        socket(self.folder())
     }
 
     /// The folder that it runs in.
@@ -57,8 +84,11 @@ impl Redis {
 
     /// A connection that nobody else has.
     pub fn connect(&self) -> Connection {
-        let client = redis::Client::open(self.url()).expect("a URL");
-        client.get_connection().expect("it listens")
+        self.client().get_connection().expect("it listens")
+    }
+
+    fn client(&self) -> Client {
+        Client::open(format!("redis+unix://{}", self.socket().display())).expect("a URL")
     }
 
     /// Asks it something, by a connection of its own.
@@ -72,8 +102,10 @@ impl Redis {
 
     /// Does it serve, with all of its data?
     pub fn pings(&self) -> bool {
-        let client = redis::Client::open(self.url()).expect("a URL");
-        client.get_connection().and_then(|mut connection| redis::cmd("PING").exec(&mut connection)).is_ok()
+        self.client()
+            .get_connection()
+            .and_then(|mut connection| redis::cmd("PING").exec(&mut connection))
+            .is_ok()
     }
 
     /// Sends it a signal: `STOP`, `CONT`, `KILL`.
@@ -92,7 +124,8 @@ impl Redis {
     pub fn restart(&mut self) {
         self.kill();
         let (address, folder, options) = (self.address, self.folder.path(), &self.options);
-        self.child = until(|| launch(address, folder, options));
+        let tls = self.tls;
+        self.child = until(|| launch(address, folder, tls, options));
     }
 }
 
@@ -102,10 +135,22 @@ impl Drop for Redis {
     }
 }
 
+fn socket(folder: &Path) -> PathBuf {
+    folder.join("socket")
+}
+
 /// Starts a server and waits until it listens; it may be loading still. `None` if its port is taken.
-fn launch(address: SocketAddr, folder: &Path, options: &[String]) -> Option<Child> {
+fn launch(address: SocketAddr, folder: &Path, tls: bool, options: &[String]) -> Option<Child> {
+    let port = address.port();
+    let (plain, secure) = if tls { (0, port) } else { (port, 0) };
+    // Of a node of a cluster: as free as the port itself, and outside of what the system gives away.
+    let bus = if port > 32_000 { port - 30_000 } else { port + 20_000 };
+    let ports = [("--port", plain), ("--tls-port", secure), ("--cluster-port", bus)];
     let mut child = Command::new("redis-server")
-        .args(["--bind", "127.0.0.1", "--port", &address.port().to_string()])
+        .args(["--bind", "127.0.0.1"])
+        .args(ports.iter().flat_map(|(name, port)| [(*name).to_owned(), port.to_string()]))
+        .arg("--unixsocket")
+        .arg(socket(folder))
         .args(["--save", "", "--daemonize", "no", "--dir"])
         .arg(folder)
         .args(options)

@@ -20,6 +20,63 @@ const CODES: [(&str, Kind); 11] = [
     ("NOREPLICAS", Kind::Refused),
 ];
 
+/// What an error says that has no code of its own (`ERR`), and what it means for a session.
+const TEXTS: [(&str, Kind); 3] = [
+    // A right that is missing inside a script: Redis 7.2 and newer, and older ones.
+    ("ACL failure in script", Kind::NoPermission),
+    ("The user executing the script can't", Kind::NoPermission),
+    // A password, and none is wanted.
+    ("AUTH <password> called without any password", Kind::NoAuth),
+];
+
+/// Where a server begins to quote what it was sent, which may be a password or a session.
+const QUOTATION: &str = ", with args beginning with";
+
+/// An error that a server answers. What it quotes of a command is cut off.
+pub(super) struct Said {
+    /// The first word, `NOPERM` say.
+    pub(super) code: String,
+    /// The rest.
+    pub(super) detail: String,
+}
+
+impl Said {
+    fn new(code: &str, detail: Option<&str>) -> Self {
+        let detail = detail.unwrap_or_default().split(QUOTATION).next().unwrap_or_default();
+        Self { code: code.to_owned(), detail: detail.trim_end().to_owned() }
+    }
+
+    /// What a server says before it hangs up, instead of listening: `-ERR max number of clients reached`.
+    pub(super) fn unasked(line: &str) -> Option<Self> {
+        let (code, detail) = line.strip_prefix('-')?.trim_end().split_once(' ')?;
+        Some(Self::new(code, Some(detail)))
+    }
+
+    /// The error in an answer, if it is one.
+    pub(super) fn of(answer: &Value) -> Option<Self> {
+        match answer {
+            Value::ServerError(error) => Some(Self::new(error.code(), error.details())),
+            _ => None,
+        }
+    }
+
+    /// The illness.
+    pub(super) fn kind(&self) -> Kind {
+        let Self { code, detail } = self;
+        let known = CODES.iter().find(|(known, _)| known == code);
+        // Before version 7 a script's error stands in another one's text.
+        let inner = || CODES.iter().find(|(known, _)| detail.contains(&format!("-{known} ")));
+        let text = || TEXTS.iter().find(|(text, _)| detail.contains(text));
+        known.or_else(inner).or_else(text).map_or(Kind::Refused, |(_, kind)| *kind)
+    }
+}
+
+impl From<Said> for Error {
+    fn from(said: Said) -> Self {
+        Self::new(said.kind(), format!("Redis says {} {}", said.code, said.detail))
+    }
+}
+
 /// Is it the server's way of saying that it doesn't know a script (any longer)?
 pub(super) fn is_no_script(answer: &Value) -> bool {
     matches!(answer, Value::ServerError(error) if error.code() == "NOSCRIPT")
@@ -30,36 +87,84 @@ pub(super) fn is_no_script(answer: &Value) -> bool {
 /// # Errors
 /// What the server says that it won't do.
 pub(super) fn value(answer: Value) -> Result<Value, Error> {
-    match answer {
-        Value::ServerError(error) => Err(named(error.code(), error.details().unwrap_or_default())),
-        value => Ok(value),
+    match Said::of(&answer) {
+        Some(said) => Err(said.into()),
+        None => Ok(answer),
     }
 }
 
 /// An error instead of an answer: the connection is gone, and nobody knows whether a write was done.
 pub(super) fn broken(error: &RedisError) -> Error {
     match error.code() {
-        Some(code) => named(code, error.detail().unwrap_or_default()),
-        None => Error::new(Kind::Broken, format!("the connection to Redis was lost: {error}")),
+        Some(code) => Said::new(code, error.detail()).into(),
+        None => Error::new(Kind::Broken, format!("the connection to Redis was lost: {}", lost(error))),
     }
 }
 
-/// An error while we made ourselves known: nothing of anybody's was sent.
-pub(super) fn refused(error: &RedisError) -> Error {
-    match broken(error) {
-        lost if lost.kind == Kind::Broken => Error { kind: Kind::Unreachable, ..lost },
-        // A server that asks for no password refuses one, and one that is asked for is missing or wrong.
-        Error { kind: Kind::Refused, detail } if detail.contains("AUTH") => {
-            Error { kind: Kind::NoAuth, detail }
+/// Why there is no answer. What can't be read is not quoted: whatever listens there may repeat what it was sent.
+pub(super) fn lost(error: &RedisError) -> String {
+    match error.is_io_error() {
+        true => error.to_string(),
+        false => "what came was no answer of a Redis".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What Redis 6.2, 7.0, 7.2 and 8 say, to the letter.
+    #[test]
+    fn an_illness_is_known_by_what_servers_say() {
+        for (code, detail, kind) in [
+            ("NOPERM", "this user has no permissions to run the 'get' command", Kind::NoPermission),
+            (
+                "ERR",
+                "The user executing the script can't run this command or subcommand script: bd6f, on @user_script:1.",
+                Kind::NoPermission,
+            ),
+            (
+                "ERR",
+                "Error running script (call to f_bd6f): @user_script:1: The user executing the script can't access \
+                 at least one of the keys mentioned in the command arguments",
+                Kind::NoPermission,
+            ),
+            (
+                "ERR",
+                "ACL failure in script: User app has no permissions to run the 'set' command script: bd6f, on \
+                 @user_script:1.",
+                Kind::NoPermission,
+            ),
+            (
+                "ERR",
+                "Error running script (call to f_bd6f): @user_script:4: -OOM command not allowed when used memory > \
+                 'maxmemory'.",
+                Kind::OutOfMemory,
+            ),
+            (
+                "ERR",
+                "AUTH <password> called without any password configured for the default user. Are you sure your \
+                 configuration is correct?",
+                Kind::NoAuth,
+            ),
+            ("WRONGPASS", "invalid username-password pair or user is disabled.", Kind::NoAuth),
+            (
+                "MASTERDOWN",
+                "Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+                Kind::ReadOnly,
+            ),
+            ("CLUSTERDOWN", "Hash slot not served", Kind::Refused),
+            ("ERR", "max number of clients reached", Kind::Refused),
+        ] {
+            assert_eq!(Said::new(code, Some(detail)).kind(), kind, "{code} {detail}");
         }
-        named => named,
     }
-}
 
-fn named(code: &str, detail: &str) -> Error {
-    let kind = CODES.iter().find(|(known, _)| *known == code).map(|(_, kind)| *kind);
-    // Before version 7 a script's error stands in another one's text.
-    let inner =
-        || CODES.iter().find(|(known, _)| detail.contains(&format!("-{known} "))).map(|(_, kind)| *kind);
-    Error::new(kind.or_else(inner).unwrap_or(Kind::Refused), format!("Redis says {code} {detail}"))
+    #[test]
+    fn what_a_server_quotes_of_a_command_is_not_repeated() {
+        let detail =
+            "unknown command 'AUTH', with args beginning with: 'app' 'se, with args beginning with cret' ";
+        let error = Error::from(Said::new("ERR", Some(detail)));
+        assert_eq!(error.detail, "Redis says ERR unknown command 'AUTH'");
+    }
 }

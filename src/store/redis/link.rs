@@ -18,6 +18,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::answer;
+use super::failure::{Failure, Step};
 use super::script;
 use super::target::{Driver, Target};
 use crate::store::{Error, Kind};
@@ -213,17 +214,19 @@ async fn keep(target: Arc<Target>, opened: IntCounter, tell: watch::Sender<State
 
 /// Opens a connection, and sees to it that its server knows our scripts.
 async fn open(target: &Target) -> Result<(MultiplexedConnection, Driver), Error> {
-    let late = || Error::new(Kind::Unreachable, "Redis did not answer within a second of being connected to");
-    let (mut connection, mut driver) = timeout(ATTEMPT, target.connect()).await.map_err(|_| late())??;
+    let failed = |failure: Failure| failure.at(&target.place);
+    let connected = timeout(ATTEMPT, target.connect(ATTEMPT)).await;
+    let (mut connection, mut driver) =
+        connected.unwrap_or(Err(Failure::Late(Step::Greet))).map_err(failed)?;
+    let mut scripts = redis::pipe();
+    for script in script::ALL {
+        scripts.cmd("SCRIPT").arg("LOAD").arg(script.text);
+    }
     // A server that refuses them refuses their calls too, and says why then.
-    let teach = async {
-        for script in script::ALL {
-            drop(connection.send_packed_command(redis::cmd("SCRIPT").arg("LOAD").arg(script.text)).await);
-        }
-    };
+    let teach = timeout(ATTEMPT, connection.send_packed_commands(&scripts, 0, script::ALL.len()));
     tokio::select! {
-        _ = timeout(ATTEMPT, teach) => {}
-        () = &mut driver => return Err(Error::new(Kind::Unreachable, "Redis hung up at once")),
+        _ = teach => {}
+        () = &mut driver => return Err(failed(Failure::Lost("no reason was given".to_owned()))),
     }
     Ok((connection, driver))
 }

@@ -12,6 +12,9 @@
 //! Each worker has a connection of its own (`link.rs`).
 
 mod answer;
+mod examine;
+mod failure;
+mod greeting;
 mod link;
 mod script;
 mod target;
@@ -25,6 +28,7 @@ use prometheus::IntCounter;
 use redis::{Cmd, Value};
 use thread_local::ThreadLocal;
 
+pub(super) use self::examine::examine;
 use self::link::Link;
 use self::script::Script;
 pub use self::target::Misfit;
@@ -77,6 +81,14 @@ impl Redis {
     /// As [`Redis::new`].
     pub fn is_private(config: &Config) -> Result<bool, Misfit> {
         Target::new(config).map(|target| target.is_private())
+    }
+
+    /// Checks these settings, and the files of TLS that they name.
+    ///
+    /// # Errors
+    /// As [`Redis::new`], and the first file that can't be used.
+    pub fn check(config: &Config) -> Result<(), Misfit> {
+        Target::new(config)?.check()
     }
 
     fn link(&self) -> &Link {

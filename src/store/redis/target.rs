@@ -6,25 +6,26 @@
 //! redis+unix://[user[:password]@]/path/to/socket[?db=database]
 //! ```
 
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, RedisConnectionInfo};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::time::timeout;
 
-use super::answer;
+use super::failure::{Failure, Step};
+use super::greeting::Greeting;
 use super::tls::Tls;
 use crate::secret::Secret;
-use crate::store::{Config, Error, Kind};
+use crate::store::Config;
 
 /// Where Redis listens if nobody says otherwise.
 const PORT: u16 = 6379;
-/// Calls that may wait to be written to one connection; more wait for a place among them.
-const PIPELINE: usize = 1024;
 /// After how long a silence the kernel asks whether the server is there still.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
@@ -36,16 +37,40 @@ pub(super) type Driver = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A server, and how to get there.
 pub(super) struct Target {
-    place: Place,
-    user: Option<String>,
+    /// Where it is.
+    pub(super) place: Place,
+    /// As whom we come; `None` = the server's default user.
+    pub(super) user: Option<String>,
+    /// The database that we mean.
+    pub(super) database: u32,
+    /// The setting that the password is in; the one that it could be in, where there is none.
+    pub(super) password_setting: &'static str,
     password: Secret,
     password_file: String,
-    database: i64,
 }
 
-enum Place {
-    Tcp { host: String, port: u16, tls: Option<Tls> },
+/// Where a server is.
+pub(super) enum Place {
+    /// On the network.
+    Tcp {
+        /// Its name, or its address without brackets.
+        host: String,
+        port: u16,
+        /// `None` = in the clear.
+        tls: Option<Tls>,
+    },
+    /// On this machine.
     Unix(PathBuf),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port, .. } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port, .. } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
 }
 
 impl Target {
@@ -59,12 +84,12 @@ impl Target {
         let url = |what: &str| ("store.url", format!("{what}: {FORM}"));
         let text = config.url.expose();
         let (scheme, rest) = text.split_once("://").ok_or_else(|| url("has no // behind its scheme"))?;
-        let (rest, query) = rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));
-        // A password may hold @ and /, a host may not.
+        // A password may hold @, / and ?, a host may not.
         let (login, rest) = match rest.rfind('@') {
             Some(at) => (Some(&rest[..at]), &rest[at + 1..]),
             None => (None, rest),
         };
+        let (rest, query) = rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));
         let (user, password) = match login.map(|login| login.split_once(':').unwrap_or((login, ""))) {
             Some((user, password)) => (decoded(user), decoded(password)),
             None => (Some(String::new()), Some(String::new())),
@@ -103,9 +128,15 @@ impl Target {
             let what = "store.url has one too: remove one of them".to_owned();
             return Err(("store.password", what));
         }
+        let password_setting = match (password.is_empty(), config.password_file.is_empty()) {
+            (false, _) => "store.url",
+            (true, false) => "store.password_file",
+            (true, true) => "store.password",
+        };
         let password = if password.is_empty() { config.password.clone() } else { Secret::new(password) };
         let user = Some(user).filter(|user| !user.is_empty());
-        Ok(Self { place, user, password, password_file: config.password_file.clone(), database })
+        let password_file = config.password_file.clone();
+        Ok(Self { place, user, database, password_setting, password, password_file })
     }
 
     /// Is the way there one that nobody can listen in on: TLS, a Unix socket, loopback?
@@ -118,62 +149,78 @@ impl Target {
         }
     }
 
-    /// Opens a connection and makes ourselves known.
+    /// Reads the files of TLS as a connection would.
     ///
     /// # Errors
-    /// [`Kind::Unreachable`] where there is no connection, else what the server says.
-    pub(super) async fn connect(&self) -> Result<(MultiplexedConnection, Driver), Error> {
+    /// The first one that can't be used, and why.
+    pub(super) fn check(&self) -> Result<(), Misfit> {
+        match &self.place {
+            Place::Tcp { tls: Some(tls), .. } => tls.config().map(drop),
+            _ => Ok(()),
+        }
+    }
+
+    /// Has a password, or may have one in a file?
+    pub(super) fn has_password(&self) -> bool {
+        !self.password.is_empty() || !self.password_file.is_empty()
+    }
+
+    /// Opens a connection and makes ourselves known. `patience` is what each step of that may take.
+    ///
+    /// # Errors
+    /// The step that failed, and why.
+    pub(super) async fn connect(
+        &self,
+        patience: Duration,
+    ) -> Result<(MultiplexedConnection, Driver), Failure> {
         let password = Secret::of(&self.password, &self.password_file)
-            .map_err(|what| Error::new(Kind::Unreachable, format!("store.password_file: {what}")))?;
+            .map_err(|what| Failure::File(("store.password_file", what)))?;
+        let greeting = Greeting { user: self.user.as_deref(), password, database: self.database };
+        let shake =
+            async |tls: &Tls, host, stream| within(patience, Step::Shake, tls.connect(host, stream)).await;
         match &self.place {
             Place::Unix(path) => {
-                let stream = UnixStream::connect(path).await;
-                self.greet(stream.map_err(|error| away(&path.display(), &error))?, &password).await
+                let reach = async { UnixStream::connect(path).await.map_err(Failure::Away) };
+                let stream = within(patience, Step::Reach, reach).await?;
+                within(patience, Step::Greet, greeting.send(stream)).await
             }
             Place::Tcp { host, port, tls } => {
-                let place = format!("{host}:{port}");
-                let stream =
-                    TcpStream::connect((&**host, *port)).await.map_err(|error| away(&place, &error))?;
-                let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3);
-                stream
-                    .set_nodelay(true)
-                    .and_then(|()| SockRef::from(&stream).set_tcp_keepalive(&keepalive))
-                    .map_err(|error| away(&place, &error))?;
+                let stream = within(patience, Step::Reach, reach(host, *port)).await?;
                 match tls {
-                    None => self.greet(stream, &password).await,
-                    Some(tls) => self.greet(tls.connect(host, stream).await?, &password).await,
+                    None => within(patience, Step::Greet, greeting.send(stream)).await,
+                    Some(tls) => {
+                        let stream = shake(tls, host, stream).await?;
+                        within(patience, Step::Greet, greeting.send(stream)).await
+                    }
                 }
             }
         }
     }
-
-    async fn greet(
-        &self,
-        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-        password: &Secret,
-    ) -> Result<(MultiplexedConnection, Driver), Error> {
-        let mut info = RedisConnectionInfo::default()
-            .set_db(self.database)
-            .set_lib_name(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
-        if let Some(user) = &self.user {
-            info = info.set_username(user);
-        }
-        if !password.is_empty() {
-            info = info.set_password(password.expose());
-        }
-        // Each call has its request's budget; a clock of its own would only cost.
-        let config = AsyncConnectionConfig::new()
-            .set_response_timeout(None)
-            .set_connection_timeout(None)
-            .set_pipeline_buffer_size(PIPELINE);
-        let connected = MultiplexedConnection::new_with_config(&info, stream, config).await;
-        let (connection, driver) = connected.map_err(|error| answer::refused(&error))?;
-        Ok((connection, Box::pin(driver)))
-    }
 }
 
-fn away(place: &dyn std::fmt::Display, error: &std::io::Error) -> Error {
-    Error::new(Kind::Unreachable, format!("{place}: {error}"))
+/// A connection to a host, no word said.
+///
+/// # Errors
+/// [`Failure::Name`] and [`Failure::Away`].
+pub(super) async fn reach(host: &str, port: u16) -> Result<TcpStream, Failure> {
+    let addresses: Vec<SocketAddr> = lookup_host((host, port)).await.map_err(Failure::Name)?.collect();
+    let stream = TcpStream::connect(&addresses[..]).await.map_err(Failure::Away)?;
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3);
+    let set = |stream: &TcpStream| -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        SockRef::from(stream).set_tcp_keepalive(&keepalive)
+    };
+    set(&stream).map_err(Failure::Away)?;
+    Ok(stream)
+}
+
+/// A step that may not take longer than that.
+async fn within<T>(
+    patience: Duration,
+    step: Step,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    timeout(patience, work).await.unwrap_or(Err(Failure::Late(step)))
 }
 
 fn decoded(text: &str) -> Option<String> {
@@ -212,19 +259,16 @@ mod tests {
             ("redis://cache", "cache:6379", None, "", 0),
             ("redis://cache/", "cache:6379", None, "", 0),
             ("redis://10.0.0.7:7000/3", "10.0.0.7:7000", None, "", 3),
-            ("redis://[::1]:7000", "::1:7000", None, "", 0),
+            ("redis://[::1]:7000", "[::1]:7000", None, "", 0),
             ("redis://:se%3Acret@cache", "cache:6379", None, "se:cret", 0),
-            ("redis://app:s/e@c@cache/15", "cache:6379", Some("app"), "s/e@c", 15),
+            ("redis://app:s/e@c?t@cache/15", "cache:6379", Some("app"), "s/e@c?t", 15),
             ("rediss://app@cache", "cache:6379 tls", Some("app"), "", 0),
             ("redis+unix:///run/redis.sock", "/run/redis.sock", None, "", 0),
             ("redis+unix://app:x@/run/redis.sock?db=2", "/run/redis.sock", Some("app"), "x", 2),
         ] {
             let target = target(url).unwrap_or_else(|(key, what)| panic!("{url}: {key}: {what}"));
-            let shown = match &target.place {
-                Place::Tcp { host, port, tls: None } => format!("{host}:{port}"),
-                Place::Tcp { host, port, .. } => format!("{host}:{port} tls"),
-                Place::Unix(path) => path.display().to_string(),
-            };
+            let tls = matches!(&target.place, Place::Tcp { tls: Some(_), .. });
+            let shown = format!("{}{}", target.place, if tls { " tls" } else { "" });
             assert_eq!((&*shown, target.user.as_deref(), target.database), (place, user, database), "{url}");
             assert_eq!(target.password.expose(), password, "{url}");
         }
@@ -245,6 +289,8 @@ mod tests {
             "redis://cache/-1",
             "redis://cache/+1",
             "redis://cache/1/2",
+            "redis://cache/99999999999",
+            "redis://cache#0",
             "redis://cache?db=1",
             "redis://[cache]",
             "redis://[::1",

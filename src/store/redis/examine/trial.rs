@@ -1,0 +1,76 @@
+//! The engine's own commands, tried on a key that nobody else has.
+
+use std::time::Duration;
+
+use aws_lc_rs::rand;
+
+use super::rights::{self, COMMANDS, grant};
+use super::{Asked, URL, illness};
+use crate::store::redis::answer::Said;
+use crate::store::redis::script;
+use crate::store::redis::target::Target;
+use crate::store::{Finding, Kind};
+use crate::time::Clock;
+
+/// How long what we put there stays if we can't remove it.
+const LIFE: Duration = Duration::from_secs(60);
+/// The setting that says what our keys begin with.
+const PREFIX: &str = "store.key_prefix";
+
+/// Does what the engine does, and removes what that left.
+///
+/// # Errors
+/// Says that the connection was lost.
+pub(super) async fn run(asked: &mut Asked, target: &Target, prefix: &str) -> Result<Vec<Finding>, String> {
+    let (key, other) = (key(prefix), key(prefix));
+    let until = Clock::system().now().plus(LIFE).as_millis().to_string();
+    let (until, seen, end) = (until.as_bytes(), &b"revision"[..], &[0; 6][..]);
+    let value = [seen, end].concat();
+    let (cycle, touch) = (&script::CYCLE, &script::TOUCH);
+    // A cycle from what is not there writes nothing, as no text at the end of nothing does.
+    let unseen = [cycle.name.as_bytes(), b"2", &key, &other, &[0; 8], &value, until, &value, until];
+    let evalsha = [&[&b"EVALSHA"[..]][..], &unseen].concat();
+    let trials: [(&str, &[&[u8]]); COMMANDS.len()] = [
+        ("set", &[b"SET", &key, &value, b"NX", b"PXAT", until]),
+        ("get", &[b"GET", &key]),
+        ("getrange", &[b"GETRANGE", &key, b"0", b"7"]),
+        ("setrange", &[b"SETRANGE", &key, b"8", b""]),
+        ("pexpireat", &[b"PEXPIREAT", &key, until]),
+        ("eval", &[b"EVAL", touch.text.as_bytes(), b"1", &key, seen, end, until]),
+        ("script|load", &[b"SCRIPT", b"LOAD", cycle.text.as_bytes()]),
+        ("evalsha", &evalsha),
+        ("ping", &[b"PING"]),
+        ("del", &[b"DEL", &key]),
+    ];
+    let (mut denied, mut keys, mut ill) = (Vec::new(), false, None);
+    for (right, words) in trials {
+        // Whatever went wrong, what lies there is removed.
+        if ill.is_some() && right != "del" {
+            continue;
+        }
+        match Said::of(&asked.ask(words).await?) {
+            Some(said) if said.code == "NOPERM" && said.detail.contains("key") => keys = true,
+            Some(said) if said.code == "NOPERM" => denied.push(right),
+            // It could not be loaded, or a command in it is denied: both are known by now.
+            Some(said) if said.code == "NOSCRIPT" || said.kind() == Kind::NoPermission => {}
+            Some(said) => ill = ill.or_else(|| Some(illness::of(target, right, &said))),
+            None => {}
+        }
+    }
+    let grant = || format!("run {}", grant(target, prefix));
+    let user = rights::user(target);
+    let denied = (!denied.is_empty())
+        .then(|| Finding::problem(URL, format!("{user} may not use {}", denied.join(", ")), grant()));
+    let keys = keys.then(|| {
+        Finding::problem(PREFIX, format!("{user} may not use keys that begin with {prefix:?}"), grant())
+    });
+    Ok(denied.into_iter().chain(keys).chain(ill).collect())
+}
+
+/// A key such as sessions have, and none has.
+fn key(prefix: &str) -> Vec<u8> {
+    let mut key = [0; 20];
+    // Without random numbers it is one that no token leads to.
+    let _ = rand::fill(&mut key);
+    [prefix.as_bytes(), &key].concat()
+}
