@@ -70,6 +70,10 @@ async fn round(fault: Fault, pace: Pace, acknowledged: u64) -> (Tally, Vec<Durat
     let round = Round::new(fleet.addresses(), BUDGET);
     let clients = tokio::spawn(Arc::clone(&round).run(CLIENTS / SHARERS, acknowledged ^ fault as u64));
     let mut recoveries = Vec::new();
+    // All are at work when it begins.
+    while round.tally().done < u64::try_from(4 * CLIENTS).expect("few") {
+        sleep(Duration::from_millis(5)).await;
+    }
     sleep(pace.calm).await;
     loop {
         hurt(fault, pace, &mut fleet, &round).await;

@@ -259,12 +259,12 @@ async fn a_server_that_is_kept_busy_says_so() {
 
 #[tokio::test]
 async fn a_server_that_is_loading_says_so_and_then_has_everything() {
-    // It hears nobody before it has read 1,024 commands, half a millisecond each.
-    let mut server = Server::with(&["--appendonly", "yes", "--appendfsync", "no", "--key-load-delay", "500"]);
+    // It hears nobody before it has read 1,024 commands, a tenth of a millisecond each.
+    let mut server = Server::with(&["--appendonly", "yes", "--appendfsync", "no", "--key-load-delay", "100"]);
     let engine = engine(&server);
     assert_eq!(engine.add(&key(1), stored(1), KNOWN).await, Ok(true));
     let mut others = redis::pipe();
-    for n in 0..3000 {
+    for n in 0..15_000 {
         others.set(n, n).ignore();
     }
     others.exec(&mut server.connect()).unwrap();
@@ -330,6 +330,23 @@ async fn a_connection_that_left_a_call_without_an_answer_is_given_up() {
     let took = until_good(&engine).await;
     assert!(took < secs(1), "{took:?}");
     assert_eq!(opened.get(), 2);
+}
+
+/// Nobody gains by asking a server as fast as it can refuse.
+#[tokio::test]
+async fn a_server_that_ends_each_connection_is_not_stormed() {
+    let server = Server::start();
+    let (engine, opened) = counted(&server);
+    until_good(&engine).await;
+    let (mut other, watch) = (server.connect(), Stopwatch::start());
+    while watch.elapsed() < secs(1) {
+        let kill = ["KILL", "TYPE", "normal", "SKIPME", "yes"];
+        redis::cmd("CLIENT").arg(&kill).exec(&mut other).unwrap();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // The first few come fast, then there are 40 ms between them and more.
+    assert!((3..=30).contains(&opened.get()), "{}", opened.get());
+    assert!(until_good(&engine).await < secs(1));
 }
 
 /// Visitors hang up all the time; a connection that does what it should is kept.

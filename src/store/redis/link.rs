@@ -30,6 +30,8 @@ const ATTEMPT: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// With this, and attempts that fail fast, a server is found within a second of being back.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// The longest pause after connections that are lost as soon as they are open: whoever comes waits for the next one.
+const SHORT_LIVED: Duration = Duration::from_millis(80);
 /// A call that was left without an answer for so long, on a connection that said nothing since, speaks against it;
 /// half of `store.timeout` where that is less, since nobody waits longer than all of it.
 const SILENCE: Duration = Duration::from_millis(100);
@@ -185,7 +187,7 @@ async fn keep(target: Arc<Target>, opened: IntCounter, tell: watch::Sender<State
                 if away {
                     info!("connected to Redis again");
                 }
-                (pause, away) = (FIRST_PAUSE, false);
+                away = false;
                 let line = Line { connection, health: Arc::new(Health::new()) };
                 let health = Arc::clone(&line.health);
                 tell.send_replace(State::Open(line));
@@ -198,6 +200,13 @@ async fn keep(target: Arc<Target>, opened: IntCounter, tell: watch::Sender<State
                     }
                 }
                 tell.send_replace(State::Opening);
+                // A server that takes connections only to end them is not asked again as fast as it can end them.
+                if health.opened.elapsed() >= LONGEST_PAUSE {
+                    pause = FIRST_PAUSE;
+                } else {
+                    sleep(jittered(pause)).await;
+                    pause = (pause * 2).min(SHORT_LIVED);
+                }
             }
             Err(error) => {
                 if !away {
