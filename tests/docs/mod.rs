@@ -2,6 +2,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
+
+use crate::support::{Backend, Redis, Sidecar};
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path))
@@ -32,5 +35,32 @@ fn the_readme_links_to_what_exists() {
             let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(target);
             assert!(file.exists(), "{target} does not exist");
         }
+    }
+}
+
+/// What stands in the README from a line that begins so to the end of its block.
+pub fn block(beginning: &str) -> String {
+    let readme = read("README.md");
+    let at = readme.find(&format!("\n{beginning}")).unwrap_or_else(|| panic!("no line {beginning}"));
+    readme[at + 1..].split("\n```").next().expect("the block ends").to_owned()
+}
+
+#[test]
+fn a_session_is_looked_up_in_redis_as_the_readme_says() {
+    let (backend, server) = (Backend::obedient(), Redis::start());
+    let sidecar = Sidecar::on(&server, backend.address, |_| {});
+    let mut browser = sidecar.browser();
+    let look_up = block("id=3f");
+    let (_, command) = look_up.split_once('\n').expect("the id, and the command");
+    let command = command.replace("redis-cli", &format!("redis-cli -p {}", server.address.port()));
+    // Whatever bytes an id has.
+    for n in 0..20 {
+        browser.ask(&[("X-Session-Flush", "true"), ("X-Session-Set", &format!("{{\"n\":\"visitor {n}\"}}"))]);
+        browser.get("/");
+        let id = backend.last().header("x-session-id").expect("a session").to_owned();
+        let found =
+            Command::new("sh").args(["-c", &format!("id={id}\n{command}")]).output().expect("sh runs");
+        let found = String::from_utf8_lossy(&found.stdout).into_owned();
+        assert!(found.contains(&format!("{{\\\"n\\\":\\\"visitor {n}\\\"}}")), "{id}: {found}");
     }
 }

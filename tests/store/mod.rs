@@ -1,6 +1,7 @@
 //! What keeps sessions, held to its word: one suite a trait, one macro line an engine.
 #![cfg(test)]
 
+mod access;
 mod costs;
 mod engine;
 mod faults;

@@ -133,6 +133,8 @@ macro_rules! store_suite {
 
 store_suite!(memory, || async { crate::store::support::memory() });
 store_suite!(redis, || async { crate::store::support::redis() });
+store_suite!(redis_over_tls, || async { crate::store::access::over_tls() });
+store_suite!(redis_as_an_acl_user, || async { crate::store::access::as_an_acl_user() });
 store_suite!(sealed_memory, || async { crate::store::support::memory() }, |rig| {
     rig.sealing(&[2, 1], coatroom::store::Unsealed::Read)
 });

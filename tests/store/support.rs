@@ -20,6 +20,8 @@ use data_encoding::BASE64;
 use prometheus::IntCounter;
 use serde_json::Value;
 
+use crate::support::Redis as Server;
+
 /// `cookie.age` of all tests: an hour.
 pub(crate) const AGE: Duration = Duration::from_secs(3600);
 /// The scope that all cookies are issued under.
@@ -42,17 +44,23 @@ pub(crate) fn memory() -> Memory {
 
 /// A Redis engine on a server of its own, which ends with it.
 pub(crate) fn redis() -> Served<Redis> {
-    let server = crate::support::Redis::start();
-    let config = store::Config { url: (&*server.url()).into(), ..store::Config::default() };
-    let engine = Redis::new(&config, counter()).unwrap_or_else(|(key, what)| panic!("{key}: {what}"));
-    Served { engine, server }
+    Served::on(Server::start(), |_| {})
 }
 
 /// An engine, and the server that it asks.
-#[allow(dead_code, reason = "it lives as long as its engine")]
 pub(crate) struct Served<E> {
     engine: E,
-    pub(crate) server: crate::support::Redis,
+    pub(crate) server: Server,
+}
+
+impl Served<Redis> {
+    /// An engine on a server, with other settings than its URL alone.
+    pub(crate) fn on(server: Server, change: impl FnOnce(&mut store::Config)) -> Self {
+        let mut config = store::Config { url: (&*server.url()).into(), ..store::Config::default() };
+        change(&mut config);
+        let engine = Redis::new(&config, counter()).unwrap_or_else(|(key, what)| panic!("{key}: {what}"));
+        Self { engine, server }
+    }
 }
 
 impl<E: Engine> Engine for Served<E> {

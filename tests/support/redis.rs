@@ -23,6 +23,8 @@ pub struct Redis {
     /// It speaks TLS there, and nothing else.
     tls: bool,
     options: Vec<String>,
+    /// Whose files are needed for as long.
+    authority: Option<Authority>,
 }
 
 impl Redis {
@@ -48,6 +50,13 @@ impl Redis {
         Self::speaking(true, &[&own[..], &others, options].concat())
     }
 
+    /// The same, and what its authority has signed is kept as long as it lives.
+    pub fn keeping(self, authority: Authority) -> Self {
+        let mut kept = self;
+        kept.authority = Some(authority);
+        kept
+    }
+
     fn speaking(tls: bool, options: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
@@ -56,7 +65,7 @@ impl Redis {
             let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
             let address = free.expect("a free port");
             if let Some(child) = launch(address, folder.path(), tls, &options) {
-                return Self { child, address, folder, tls, options };
+                return Self { child, address, folder, tls, options, authority: None };
             }
         }
     }

@@ -97,15 +97,20 @@ pub(super) fn value(answer: Value) -> Result<Value, Error> {
 pub(super) fn broken(error: &RedisError) -> Error {
     match error.code() {
         Some(code) => Said::new(code, error.detail()).into(),
-        None => Error::new(Kind::Broken, format!("the connection to Redis was lost: {}", lost(error))),
+        None => {
+            let hint =
+                if error.is_io_error() { "" } else { " (coatroom check-config --connect may say more)" };
+            Error::new(Kind::Broken, format!("the connection to Redis was lost: {}{hint}", lost(error)))
+        }
     }
 }
 
-/// Why there is no answer. What can't be read is not quoted: whatever listens there may repeat what it was sent.
+/// Why there is no answer. What can't be read is not quoted: whatever listens there may repeat what it was sent. It may
+/// be a Redis all the same, that names one of our keys as it is, in bytes that are no text.
 pub(super) fn lost(error: &RedisError) -> String {
     match error.is_io_error() {
         true => error.to_string(),
-        false => "what came was no answer of a Redis".to_owned(),
+        false => "what came can't be read".to_owned(),
     }
 }
 

@@ -11,9 +11,6 @@ pub(super) fn of(target: &Target, command: &str, said: &Said) -> Finding {
     let (what, remedy) = match (&*said.code, said.kind()) {
         ("MOVED" | "ASK" | "CLUSTERDOWN" | "CROSSSLOT" | "TRYAGAIN", _) => return clustered(place),
         ("ERR", _) if said.detail.contains("not allowed in cluster mode") => return clustered(place),
-        ("ERR", _) if said.detail.contains("syntax error") && command == "set" => {
-            return old(place, "before 6.2");
-        }
         ("ERR", _) if said.detail.contains("unknown command") => {
             let what = format!("{place} has no command {command}");
             return Finding::problem(

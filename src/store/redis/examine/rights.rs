@@ -6,7 +6,7 @@ use crate::store::redis::target::Target;
 
 /// The commands of the engine, in its scripts and outside them, as `ACL SETUSER` calls them.
 pub(super) const COMMANDS: [&str; 10] =
-    ["get", "set", "getrange", "setrange", "pexpireat", "del", "eval", "evalsha", "script|load", "ping"];
+    ["get", "set", "getrange", "setrange", "pexpire", "del", "eval", "evalsha", "script|load", "ping"];
 /// What it takes besides where the database is another one than 0.
 pub(super) const SELECT: &str = "select";
 

@@ -12,7 +12,7 @@ use crate::store::redis::target::{Place, Target};
 
 /// Settings of the server that `INFO` doesn't tell.
 const SETTINGS: [&str; 3] = ["appendfsync", "no-appendfsync-on-rewrite", "save"];
-/// The oldest version that knows all that we use (`PXAT`).
+/// The oldest version that is known to do.
 const OLDEST: (u64, u64) = (6, 2);
 /// What makes an acknowledged change one that stays.
 const DURABLE: &str = "set appendonly yes and appendfsync always there";

@@ -1,8 +1,7 @@
 //! The engine's own commands, tried on a key that nobody else has.
 
-use std::time::Duration;
-
 use aws_lc_rs::rand;
+use data_encoding::HEXLOWER;
 
 use super::rights::{self, COMMANDS, grant};
 use super::{Asked, URL, illness};
@@ -10,10 +9,9 @@ use crate::store::redis::answer::Said;
 use crate::store::redis::script;
 use crate::store::redis::target::Target;
 use crate::store::{Finding, Kind};
-use crate::time::Clock;
 
-/// How long what we put there stays if we can't remove it.
-const LIFE: Duration = Duration::from_secs(60);
+/// How long what we put there stays if we can't remove it: milliseconds.
+const LIFE: &[u8] = b"60000";
 /// The setting that says what our keys begin with.
 const PREFIX: &str = "store.key_prefix";
 
@@ -23,20 +21,19 @@ const PREFIX: &str = "store.key_prefix";
 /// Says that the connection was lost.
 pub(super) async fn run(asked: &mut Asked, target: &Target, prefix: &str) -> Result<Vec<Finding>, String> {
     let (key, other) = (key(prefix), key(prefix));
-    let until = Clock::system().now().plus(LIFE).as_millis().to_string();
-    let (until, seen, end) = (until.as_bytes(), &b"revision"[..], &[0; 6][..]);
+    let (seen, end) = (&b"revision"[..], &[0; 6][..]);
     let value = [seen, end].concat();
     let (cycle, touch) = (&script::CYCLE, &script::TOUCH);
     // A cycle from what is not there writes nothing, as no text at the end of nothing does.
-    let unseen = [cycle.name.as_bytes(), b"2", &key, &other, &[0; 8], &value, until, &value, until];
+    let unseen = [cycle.name.as_bytes(), b"2", &key, &other, &[0; 8], &value, LIFE, &value, LIFE];
     let evalsha = [&[&b"EVALSHA"[..]][..], &unseen].concat();
     let trials: [(&str, &[&[u8]]); COMMANDS.len()] = [
-        ("set", &[b"SET", &key, &value, b"NX", b"PXAT", until]),
+        ("set", &[b"SET", &key, &value, b"NX", b"PX", LIFE]),
         ("get", &[b"GET", &key]),
         ("getrange", &[b"GETRANGE", &key, b"0", b"7"]),
         ("setrange", &[b"SETRANGE", &key, b"8", b""]),
-        ("pexpireat", &[b"PEXPIREAT", &key, until]),
-        ("eval", &[b"EVAL", touch.text.as_bytes(), b"1", &key, seen, end, until]),
+        ("pexpire", &[b"PEXPIRE", &key, LIFE]),
+        ("eval", &[b"EVAL", touch.text.as_bytes(), b"1", &key, seen, end, LIFE]),
         ("script|load", &[b"SCRIPT", b"LOAD", cycle.text.as_bytes()]),
         ("evalsha", &evalsha),
         ("ping", &[b"PING"]),
@@ -49,8 +46,8 @@ pub(super) async fn run(asked: &mut Asked, target: &Target, prefix: &str) -> Res
             continue;
         }
         match Said::of(&asked.ask(words).await?) {
-            Some(said) if said.code == "NOPERM" && said.detail.contains("key") => keys = true,
-            Some(said) if said.code == "NOPERM" => denied.push(right),
+            Some(said) if said.code == "NOPERM" && said.detail.contains("to run the") => denied.push(right),
+            Some(said) if said.code == "NOPERM" => keys = true,
             // It could not be loaded, or a command in it is denied: both are known by now.
             Some(said) if said.code == "NOSCRIPT" || said.kind() == Kind::NoPermission => {}
             Some(said) => ill = ill.or_else(|| Some(illness::of(target, right, &said))),
@@ -67,10 +64,10 @@ pub(super) async fn run(asked: &mut Asked, target: &Target, prefix: &str) -> Res
     Ok(denied.into_iter().chain(keys).chain(ill).collect())
 }
 
-/// A key such as sessions have, and none has.
+/// A key of the length that sessions have, and that no token leads to. It is text, since servers name it in errors.
 fn key(prefix: &str) -> Vec<u8> {
-    let mut key = [0; 20];
-    // Without random numbers it is one that no token leads to.
-    let _ = rand::fill(&mut key);
-    [prefix.as_bytes(), &key].concat()
+    let mut bits = [0; 10];
+    // Without random numbers it is another one of these.
+    let _ = rand::fill(&mut bits);
+    [prefix.as_bytes(), HEXLOWER.encode(&bits).as_bytes()].concat()
 }
