@@ -142,7 +142,7 @@ fn certificate(host: &str, tls: &Tls, why: &CertificateError) -> Finding {
         _ => Finding::problem(
             URL,
             format!("the certificate of {host} can't be accepted ({why})"),
-            "have another one issued",
+            "have one issued of X.509 version 3, not an authority's own, with the host as its subjectAltName",
         ),
     }
 }
