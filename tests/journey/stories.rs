@@ -1,8 +1,12 @@
 //! One browser story against each real application, through the binary that users get.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::thread;
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::support::client::connect;
 use crate::support::{Browser, Program, Redis};
 
 /// The same story on each store: in this process, on a Redis, and on a Redis that two sidecars share.
@@ -81,6 +85,9 @@ impl Visitor {
 }
 
 fn story(fleet: &Fleet) {
+    nothing_ends_it(&mut fleet.visitor());
+    what_is_typed_comes_back(&mut fleet.visitor());
+
     let mut visitor = fleet.visitor();
     let first_line =
         |visitor: &mut Visitor| visitor.next().get("/").text().lines().next().unwrap_or_default().to_owned();
@@ -121,6 +128,50 @@ fn story(fleet: &Fleet) {
         let tells = fleet.0.iter().any(|sidecar| sidecar.output().contains(secret));
         assert!(!tells, "no token is ever in a log");
     }
+}
+
+/// Targets that few expect, and an upload that breaks off: the rest of the story is told after them.
+fn nothing_ends_it(visitor: &mut Visitor) {
+    for target in ["//", "//x:y", "/%00", "/%zz", "/?item=%", "/?item", "/nothing", "/..", "/;"] {
+        let status = visitor.next().get(target).status;
+        assert!((200..500).contains(&status), "{target} is answered with {status}");
+    }
+    for sidecar in &visitor.sidecars {
+        let upload = "POST /cart/add HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 100\r\n\r\nitem=";
+        connect(*sidecar).write_all(upload.as_bytes()).expect("it is taken");
+    }
+}
+
+/// Whatever text a form has, it is in the session as it was typed.
+fn what_is_typed_comes_back(visitor: &mut Visitor) {
+    let items = [
+        "two\r\nlines",
+        "\u{0}\u{1}\t\u{7f}",
+        r#"\"quoted\" \n %41 \"#,
+        "café 👒",
+        "a+b&c=d;e",
+        "\",\"",
+        "100%",
+        "null",
+    ];
+    for item in items {
+        let form = format!("item={}", utf8_percent_encode(item, NON_ALPHANUMERIC));
+        assert_eq!(visitor.next().post("/cart/add", &form).status, 303, "{item:?}");
+    }
+    assert_eq!(visitor.next().post("/cart/add", "").status, 303, "an item is not needed");
+    let text = visitor.next().get("/").text();
+    let cart = text.lines().next().and_then(|line| line.split_once("cart=")).expect("a cart").1;
+    let cart: Vec<String> = serde_json::from_str(cart).expect("a JSON array of texts");
+    assert_eq!(cart[..items.len()], items);
+    assert_eq!(cart[items.len()..], ["nothing"]);
+
+    assert_eq!(visitor.next().post("/login", "user=A+%22%C3%A9%22%0A%25").status, 303);
+    let text = visitor.next().get("/").text();
+    let user = text.strip_prefix("user=").and_then(|text| text.split_once(" visits=")).expect("a user").0;
+    let user = percent_encoding::percent_decode_str(user).decode_utf8().expect("UTF-8");
+    assert_eq!(user, "A \"é\"\n%");
+    assert_eq!(visitor.next().post("/logout", "").status, 303);
+    assert_eq!(visitor.token(), None);
 }
 
 /// Whatever a client sends, the application sees our headers, or none of that name.

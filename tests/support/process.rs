@@ -1,5 +1,6 @@
 //! Real programs as children of the test, on ports of the system's choice.
 
+use std::env;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;
@@ -51,7 +52,7 @@ impl Program {
     /// tests' own build.
     pub fn sidecar(backend: SocketAddr, flags: &[&str], settings: &[(&str, &str)]) -> Self {
         let binary =
-            std::env::var("COATROOM_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_coatroom").to_owned());
+            env::var("COATROOM_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_coatroom").to_owned());
         let mut command = Command::new(binary);
         command.args(["serve", "--listen", "127.0.0.1:0", "--telemetry-listen", "127.0.0.1:0"]);
         command.args(["--backend", &format!("http://{backend}")]).args(flags);
@@ -95,7 +96,10 @@ impl Program {
             // The system's choice; if somebody is quicker, another one.
             let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
             let address = free.expect("a free port");
+            // Debian keeps servers where only root looks.
+            let path = env::var("PATH").unwrap_or_default() + ":/usr/sbin";
             let mut command = Command::new("lighttpd");
+            command.env("PATH", path);
             command.args(["-D", "-f", &format!("{folder}/lighttpd.conf")]);
             command.env("APP", folder).env("PORT", address.port().to_string());
             match Self::launch(&mut command, "server started", Some(address)) {

@@ -6,17 +6,17 @@ const escape = (c) => "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0");
 const compact = (value) => JSON.stringify(value).replace(/[\u007f-\uffff]/g, escape);
 
 async function app(request, response) {
-  const url = new URL(request.url, "http://localhost");
+  const { pathname, searchParams } = new URL(`http://localhost${request.url}`);
   const session = JSON.parse(request.headers["x-session-data"] ?? "{}");
   let body = "";
-  for await (const chunk of request) body += chunk;
-  const form = Object.fromEntries([...url.searchParams, ...new URLSearchParams(body)]);
+  for await (const chunk of request.setEncoding("utf8")) body += chunk;
+  const form = Object.fromEntries([...searchParams, ...new URLSearchParams(body)]);
   const ask = (name, value) => response.setHeader(`X-Session-${name}`, compact(value));
   const text = (text, type = "text/plain") =>
     response.setHeader("Content-Type", `${type}; charset=utf-8`).end(text + "\n");
   const home = () => response.writeHead(303, { Location: "/" }).end();
 
-  let route = `${request.method === "HEAD" ? "GET" : request.method} ${url.pathname}`;
+  let route = `${request.method === "HEAD" ? "GET" : request.method} ${pathname}`;
   if (route === "GET /slow") {
     await new Promise((wake) => setTimeout(wake, form.ms ?? 0));
     route = form.then ? `POST /${form.then}` : "GET /";
@@ -55,7 +55,14 @@ async function app(request, response) {
   }
 }
 
-const server = http.createServer(app);
+const server = http.createServer((request, response) =>
+  // An upload that breaks off ends this request, not the process.
+  app(request, response).catch((error) => {
+    console.error(error);
+    response.writeHead(500).end();
+  }),
+);
+server.keepAliveTimeout = 60_000; // longer than proxy.backend_idle_timeout
 server.listen(process.argv[2] ?? process.env.PORT ?? 8000, "127.0.0.1", () => {
   console.log(`listening on 127.0.0.1:${server.address().port}`);
 });
