@@ -2,6 +2,7 @@
 
 mod control;
 pub mod reload;
+mod signals;
 
 use std::fmt;
 use std::io;
@@ -11,16 +12,16 @@ use std::thread;
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Builder;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tracing::{error, info};
 
 use self::control::Control;
-use self::reload::Reloader;
+use self::reload::{Hangups, Origin, Reloader};
 
-use crate::config::{Config, Print};
+use crate::config::Config;
 use crate::drain::Drain;
 use crate::manager::Manager;
-use crate::proxy::backend::Address;
+use crate::proxy::backend::{Address, Terms};
 use crate::proxy::body::Customs;
 use crate::proxy::listen::{self, Parts};
 use crate::proxy::page::Page;
@@ -33,7 +34,7 @@ use crate::store::{self, Store, keyed};
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
 use crate::time::Clock;
-use crate::wire::forwarded::Origin;
+use crate::wire::forwarded;
 use crate::wire::jar::Jar;
 use crate::wire::request::Injector;
 use crate::wire::response::Reader;
@@ -87,20 +88,17 @@ impl App {
     ///
     /// # Errors
     /// As [`App::start`].
-    pub fn start_from(config: &Config, clock: Clock, origin: Option<reload::Origin>) -> Result<Self, Error> {
+    pub fn start_from(config: &Config, clock: Clock, origin: Option<Origin>) -> Result<Self, Error> {
         let reasons: Vec<&'static str> = Reason::ALL.iter().map(|reason| reason.label()).collect();
         let metrics = Arc::new(Metrics::new(&reasons, &store::Kind::ALL.map(store::Kind::label)));
         let (health, drain) = (Health::new(), Drain::default());
         let serving = health.latch("the listeners");
         let reachable = config.telemetry.ready_needs_store.then(|| health.latch(control::STORE));
         let store = open(config, &metrics)?;
-        let rules = rules(config, &store, &metrics)?;
-        let customs = Customs { guard: Arc::new(rules.injector.guard().clone()), metrics: metrics.clone() };
-        let rules = Arc::new(ArcSwap::from_pointee(rules));
+        let rules = Arc::new(ArcSwap::from_pointee(rules(config, &store, &metrics)?));
         let parts = Parts {
             rules: rules.clone(),
-            customs,
-            config: config.proxy.clone(),
+            metrics: metrics.clone(),
             backend: Address::parse(&config.proxy.backend).map_err(at("proxy.backend"))?,
             clock: clock.clone(),
             drain: drain.clone(),
@@ -128,19 +126,38 @@ impl App {
         drop(serving);
         let (stop, stopped) = oneshot::channel();
         let current = Arc::new(ArcSwap::from_pointee(config.clone()));
-        let reloader = origin.map(|origin| Reloader {
-            seen: Print::of(&origin.sources, config),
-            origin,
-            started: config.clone(),
-            current: current.clone(),
-            rules,
-            store: store.clone(),
+        let told = Arc::new(Notify::new());
+        let (hangups, reloader) = match origin {
+            None => (Hangups::unheard()?, None),
+            Some(Origin { sources, print, log, hangups }) => {
+                let reloader = Reloader {
+                    sources,
+                    good: print.clone(),
+                    seen: print,
+                    log,
+                    started: config.clone(),
+                    current: current.clone(),
+                    rules,
+                    store: store.clone(),
+                    metrics: metrics.clone(),
+                    clock: clock.clone(),
+                    told: told.clone(),
+                };
+                (hangups, Some(reloader))
+            }
+        };
+        let control = Control {
+            health,
+            drain,
             metrics: metrics.clone(),
-            clock: clock.clone(),
-        });
-        let control =
-            Control { health, drain, metrics: metrics.clone(), store, clock, config: current, reloader };
-        threads.push(spawn("control".to_owned(), move || control.run(telemetry, reachable, stopped))?);
+            store,
+            clock,
+            config: current,
+            reloader,
+            told,
+        };
+        let run = move || control.run(telemetry, hangups, reachable, stopped);
+        threads.push(spawn("control".to_owned(), run)?);
         Ok(Self { address, telemetry: telemetry_address, metrics, stop, threads })
     }
 
@@ -177,7 +194,7 @@ impl App {
 ///
 /// # Errors
 /// As [`App::start`].
-pub fn run(config: &Config, origin: reload::Origin) -> Result<(), Error> {
+pub fn run(config: &Config, origin: Origin) -> Result<(), Error> {
     let app = App::start_from(config, Clock::system(), Some(origin))?;
     let metrics = app.metrics.clone();
     let hook = std::panic::take_hook();
@@ -240,14 +257,22 @@ fn rules(config: &Config, store: &Arc<dyn Store>, metrics: &Arc<Metrics>) -> Res
     limits.budget = injector.budget();
     let policy = Arc::new(Policy::new(session, cookie.age.0, jar.scope(), limits));
     let manager = Manager::new(store.clone(), policy, jar.previous(), &config.store, metrics.clone());
-    let proxy::Config { trusted, forwarded, via, .. } = &config.proxy;
+    let proxy::Config { trusted, forwarded: told, via, .. } = &config.proxy;
+    let terms = Terms {
+        connect_timeout: config.proxy.connect_timeout.0,
+        head_timeout: config.proxy.head_timeout.0,
+        idle_timeout: config.proxy.backend_idle_timeout.0,
+        customs: Customs { guard: Arc::new(injector.guard().clone()), metrics: metrics.clone() },
+    };
     Ok(Rules {
         manager: Arc::new(manager),
         routes: Routes::new(&config.routes),
         reader: Reader::new(headers, session.subject),
-        origin: Origin::new(trusted, *forwarded, via).map_err(at("proxy.via"))?,
+        origin: forwarded::Origin::new(trusted, *told, via).map_err(at("proxy.via"))?,
         jar,
         injector,
+        terms,
+        client_timeout: config.proxy.client_timeout.0,
         prefix: headers.prefix.clone(),
         on_refused: headers.on_refused,
         explain: headers.explain,

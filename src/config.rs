@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use layers::{Flag, Sources};
 pub use problem::Problem;
-pub use restart::ONLY_BY_RESTART;
+pub use restart::{FOLLOWING, ONLY_BY_RESTART};
 pub use watch::Print;
 
 pub use crate::store::Weight;
@@ -66,7 +66,33 @@ pub struct Config {
 /// [`Config::validate`] says of those that do. Only where the file can't be read at all are settings not checked
 /// against each other, since most of them are not known.
 pub fn load(sources: &Sources) -> Result<Config, Vec<Problem>> {
-    read(sources).map(|read| read.config)
+    read(sources).config
+}
+
+/// Settings, and what the files said that they come from.
+pub struct Reading {
+    /// The settings, or what is wrong with them, as [`load`] has it.
+    pub config: Result<Config, Vec<Problem>>,
+    /// What the files said just before they were read: what changes after that is seen by another look. Settings that
+    /// are wrong name files too, which may be what is wrong.
+    pub print: Print,
+}
+
+/// Reads the settings, as [`load`] does, for somebody who wants to know when they change.
+pub fn read(sources: &Sources) -> Reading {
+    reading(sources, |_| Vec::new())
+}
+
+/// Reads the settings of a running program again: files that can't be read twice are left alone, and an empty one is
+/// a mistake.
+pub fn read_again(sources: &Sources) -> Reading {
+    reading(sources, Print::faults)
+}
+
+fn reading(sources: &Sources, faults: fn(&Print) -> Vec<Problem>) -> Reading {
+    let mut print = Print::of(sources);
+    let config = trace(sources, &mut print, faults).map(|traced| traced.config);
+    Reading { config, print }
 }
 
 /// Reads the settings as [`load`] does, and then tries the store that they name, which takes up to ten seconds.
@@ -76,22 +102,31 @@ pub fn load(sources: &Sources) -> Result<Config, Vec<Problem>> {
 /// # Errors
 /// As [`load`]: with settings that are wrong no store is tried.
 pub async fn examine(sources: &Sources) -> Result<(Config, Vec<(Weight, Problem)>), Vec<Problem>> {
-    let read = read(sources)?;
-    let found = store::examine(&read.config.store).await;
+    let traced = trace(sources, &mut Print::of(sources), |_| Vec::new())?;
+    let found = store::examine(&traced.config.store).await;
     let located =
-        |Finding { weight, key, what, remedy }| (weight, read.located(Problem::new(key, what, remedy)));
+        |Finding { weight, key, what, remedy }| (weight, traced.located(Problem::new(key, what, remedy)));
     let found = found.into_iter().map(located).collect();
-    Ok((read.config, found))
+    Ok((traced.config, found))
 }
 
 /// Settings, and where each came from.
-struct Read {
+struct Traced {
     config: Config,
     figment: Figment,
     layers: Vec<layers::Layer>,
 }
 
-fn read(sources: &Sources) -> Result<Read, Vec<Problem>> {
+/// `print` is of the file of the settings, and gets the files that they name; nothing is read that has `faults`.
+fn trace(
+    sources: &Sources,
+    print: &mut Print,
+    faults: fn(&Print) -> Vec<Problem>,
+) -> Result<Traced, Vec<Problem>> {
+    let passing = |print: &Print| Some(faults(print)).filter(|faults| !faults.is_empty());
+    if let Some(faults) = passing(print) {
+        return Err(faults);
+    }
     let layers::Gathered { layers, mut problems, complete } = layers::gather(sources);
     let figment = layers.iter().fold(Figment::new(), Figment::merge);
     let config = match figment.extract::<Config>() {
@@ -102,18 +137,23 @@ fn read(sources: &Sources) -> Result<Read, Vec<Problem>> {
             return Err(problems);
         }
     };
-    let read = Read { config, figment, layers };
+    print.and_those_of(&config);
+    if let Some(faults) = passing(print) {
+        problems.extend(faults);
+        return Err(problems);
+    }
+    let traced = Traced { config, figment, layers };
     if complete {
-        let found = read.config.validate().into_iter().map(|problem| read.located(problem));
+        let found = traced.config.validate().into_iter().map(|problem| traced.located(problem));
         // A setting whose value didn't fit has its default now, and what that breaks is nobody's fault.
         let misfit = |problem: &Problem| problems.iter().any(|known| known.key.starts_with(&problem.key));
         let found: Vec<_> = found.filter(|problem| !misfit(problem)).collect();
         problems.extend(found);
     }
-    if problems.is_empty() { Ok(read) } else { Err(problems) }
+    if problems.is_empty() { Ok(traced) } else { Err(problems) }
 }
 
-impl Read {
+impl Traced {
     /// The problem with the source that its value came from, and with the key as it is there.
     fn located(&self, problem: Problem) -> Problem {
         let setting = problem.key.split('[').next().unwrap_or_default();

@@ -1,18 +1,16 @@
 //! Everything that is no request: probes, the store's health, clearing, the end.
 
-use std::future::{pending, poll_fn};
+use std::future::pending;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::runtime::Builder;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
-use tokio::time::{sleep, timeout};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{error, info, warn};
 
 use super::reload::Reloader;
+use super::signals::{ENDING, Hangups, Signals};
 use crate::config::Config;
 use crate::drain::Drain;
 use crate::proxy;
@@ -40,6 +38,8 @@ pub(super) struct Control {
     pub(super) config: Arc<ArcSwap<Config>>,
     /// Reads it again, where its origin is known.
     pub(super) reloader: Option<Reloader>,
+    /// Tells when something else is in force.
+    pub(super) told: Arc<Notify>,
 }
 
 impl Control {
@@ -47,18 +47,18 @@ impl Control {
     pub(super) fn run(
         self,
         telemetry: std::net::TcpListener,
+        hangups: Hangups,
         reachable: Option<Latch>,
         stopped: oneshot::Receiver<()>,
     ) {
-        match Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime.block_on(self.watch(telemetry, reachable, stopped)),
-            Err(error) => error!("the control thread can't start: {error}"),
-        }
+        let Hangups { runtime, signals } = hangups;
+        runtime.block_on(self.watch(telemetry, signals, reachable, stopped));
     }
 
     async fn watch(
         mut self,
         telemetry: std::net::TcpListener,
+        mut hangups: Signals<1>,
         reachable: Option<Latch>,
         stopped: oneshot::Receiver<()>,
     ) {
@@ -66,8 +66,7 @@ impl Control {
             Ok(listener) => listener,
             Err(error) => return error!("the telemetry listener can't be used: {error}"),
         };
-        // From here on a signal is not the end of the process.
-        let (mut signals, mut hangups) = (Signals::new(ENDING), Signals::new([SignalKind::hangup()]));
+        let mut signals = Signals::new(ENDING);
         let reloader = self.reloader.take();
         let stop = tokio_util::sync::CancellationToken::new();
         let probes =
@@ -102,7 +101,7 @@ impl Control {
                 self.metrics.store_error(Operation::ClearExpired, error.kind.label());
                 warn!("expired sessions can't be cleared: {error}");
             }
-            sleep(self.config.load().store.sweep_interval.0).await;
+            self.pause(|config| config.store.sweep_interval.0).await;
         }
     }
 
@@ -121,9 +120,22 @@ impl Control {
                 () = hangups.next() => true,
             };
             match &mut reloader {
-                Some(reloader) if asked => reloader.read("SIGHUP"),
+                Some(reloader) if asked => reloader.read("SIGHUP").await,
                 Some(reloader) => reloader.look().await,
-                None => info!("SIGHUP: there are no settings that could be read again"),
+                None => {}
+            }
+        }
+    }
+
+    /// Waits for as long as the settings say, be they others meanwhile.
+    async fn pause(&self, length: impl Fn(&Config) -> Duration) {
+        let began = Instant::now();
+        loop {
+            let other = self.told.notified();
+            let until = began + length(&self.config.load());
+            tokio::select! {
+                () = sleep_until(until) => return,
+                () = other => {}
             }
         }
     }
@@ -160,8 +172,9 @@ impl Control {
                 }
             }
             up = Some(answer.is_ok());
-            let urgent = answer.is_err() || config.telemetry.ready_needs_store;
-            sleep(if urgent { ASK } else { LOOK }).await;
+            let ill = answer.is_err();
+            let next = |config: &Config| if ill || config.telemetry.ready_needs_store { ASK } else { LOOK };
+            self.pause(next).await;
         }
     }
 
@@ -177,30 +190,5 @@ impl Control {
             warn!("some requests did not finish within proxy.drain_timeout: they are cut off");
             self.drain.cut_off();
         }
-    }
-}
-
-/// Some kinds of signals.
-struct Signals<const N: usize>([Option<Signal>; N]);
-
-/// Those that ask the program to end.
-const ENDING: [SignalKind; 2] = [SignalKind::terminate(), SignalKind::interrupt()];
-
-impl<const N: usize> Signals<N> {
-    fn new(kinds: [SignalKind; N]) -> Self {
-        Self(
-            kinds.map(|kind| {
-                signal(kind).inspect_err(|error| error!("can't listen for signals: {error}")).ok()
-            }),
-        )
-    }
-
-    /// Waits for the next of any.
-    async fn next(&mut self) {
-        let any = |cx: &mut Context<'_>| {
-            let came = self.0.iter_mut().flatten().any(|signal| signal.poll_recv(cx).is_ready());
-            if came { Poll::Ready(()) } else { Poll::Pending }
-        };
-        poll_fn(any).await;
     }
 }

@@ -4,33 +4,44 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
-use super::{keyed_rules, rules};
-use crate::config::{self, Config, Print, Sources};
+pub use super::signals::Hangups;
+use super::{Error, keyed_rules, rules};
+use crate::config::{self, Config, Print, Problem, Reading, Sources};
 use crate::proxy::Rules;
-use crate::store::Store;
+use crate::store::{Store, keyed};
 use crate::telemetry::logging;
 use crate::telemetry::metrics::{Metrics, Reloaded};
 use crate::time::Clock;
 
 /// What has changed is looked at once more after this: whoever writes a file in several steps is not half understood.
 const SETTLE: Duration = Duration::from_millis(200);
+/// How often that is hoped for before it counts as a mistake that files change all the time.
+const ATTEMPTS: usize = 10;
 
 /// Where settings come from, for those who may change.
 pub struct Origin {
     /// Where they are read from.
     pub sources: Sources,
+    /// What the files said when they were read.
+    pub print: Print,
     /// What `log.level` governs.
     pub log: logging::Reload,
+    /// Asks to read them again.
+    pub hangups: Hangups,
 }
 
 /// Reads settings again, and puts good ones in force as a whole.
 pub(super) struct Reloader {
-    pub(super) origin: Origin,
+    pub(super) sources: Sources,
     /// What the files said when they were last read.
     pub(super) seen: Print,
+    /// What they said when they last were right.
+    pub(super) good: Print,
+    pub(super) log: logging::Reload,
     /// What the program was started with.
     pub(super) started: Config,
     /// What is in force.
@@ -40,60 +51,94 @@ pub(super) struct Reloader {
     pub(super) store: Arc<dyn Store>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Clock,
+    /// Tells those who wait for a time of the settings that there are others.
+    pub(super) told: Arc<Notify>,
+}
+
+/// Settings that are good, and all that is made of them.
+struct Built {
+    /// As they are written.
+    new: Config,
+    /// As they can be followed without a restart.
+    followed: Config,
+    rules: Rules,
+    keyed: keyed::Rules,
 }
 
 impl Reloader {
-    /// Reads the settings again if a file says something else than when it was last read.
+    /// Reads the settings again if a file says something else than when it was last read, and has said it for a
+    /// moment.
     pub(super) async fn look(&mut self) {
-        if self.print() == self.seen {
+        let now = self.seen.again();
+        if now == self.seen {
             return;
         }
-        let changed = self.print();
         sleep(SETTLE).await;
-        if self.print() == changed {
-            self.read("a file has changed");
+        if now.again() == now {
+            self.read("a file has changed").await;
         }
-    }
-
-    fn print(&self) -> Print {
-        Print::of(&self.origin.sources, &self.current.load())
     }
 
     /// Reads the settings again. Where anything is wrong with them everything stays as it is.
-    pub(super) fn read(&mut self, why: &'static str) {
-        // Before the files are read: what changes after that is seen by the next look.
-        self.seen = self.print();
-        let outcome = match self.apply() {
-            Ok(waiting) => {
-                info!(why, "the settings were read again and are in force");
-                if !waiting.is_empty() {
-                    warn!("these settings have changed and wait for a restart: {}", waiting.join(", "));
-                }
-                // It may name other files now.
-                self.seen = self.print();
-                Reloaded::Applied
+    pub(super) async fn read(&mut self, why: &'static str) {
+        let told = |problems: Vec<Problem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let said = |error: Error| vec![error.to_string()];
+        let mut outcome =
+            Err(vec!["the files change while they are read: try again when they are written".to_owned()]);
+        for _ in 0..ATTEMPTS {
+            let Reading { config, print } = config::read_again(&self.sources);
+            let built = config.map_err(told).and_then(|config| self.build(config).map_err(said));
+            // Each file was read more than once: to check it, and to go by it.
+            if print.again() == print {
+                self.seen = print;
+                outcome = built;
+                break;
             }
+            sleep(SETTLE).await;
+        }
+        let result = match outcome.and_then(|built| self.apply(built, why).map_err(said)) {
+            Ok(()) => Reloaded::Applied,
             Err(problems) => {
                 problems.iter().for_each(|problem| error!("{problem}"));
                 error!(why, "the settings were read again and are wrong: those of before stay in force");
                 Reloaded::Failed
             }
         };
-        self.metrics.reloaded(outcome, self.clock.now().as_secs());
+        self.metrics.reloaded(result, self.clock.now().as_secs());
     }
 
-    /// Puts everything in force that can be, or nothing; returns what waits for a restart.
-    fn apply(&self) -> Result<Vec<&'static str>, Vec<String>> {
-        let told =
-            |problems: Vec<config::Problem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let new = config::load(&self.origin.sources).map_err(told)?;
+    /// Makes everything of new settings that requests go by. Nothing is in force yet.
+    fn build(&self, new: Config) -> Result<Built, Error> {
         let followed = self.started.followed_by(&new);
-        let fresh = rules(&followed, &self.store, &self.metrics).map_err(|error| vec![error.to_string()])?;
-        let keyed = keyed_rules(&followed).map_err(|error| vec![error.to_string()])?;
-        self.origin.log.level(&followed.log.level).map_err(|error| vec![error.to_string()])?;
-        self.store.reload(keyed);
-        self.rules.store(Arc::new(fresh));
-        self.current.store(Arc::new(followed));
-        Ok(self.started.waiting(&new))
+        let rules = rules(&followed, &self.store, &self.metrics)?;
+        let keyed = keyed_rules(&followed)?;
+        Ok(Built { new, followed, rules, keyed })
+    }
+
+    /// Puts it in force.
+    fn apply(&mut self, built: Built, why: &'static str) -> Result<(), Error> {
+        let Built { new, followed, rules, keyed } = built;
+        // It could be refused, so it comes first.
+        self.log.level(&followed.log.level).map_err(|error| Error(error.to_string()))?;
+        self.store.reload(&followed.store, keyed);
+        self.rules.store(Arc::new(rules));
+        let before = self.current.swap(Arc::new(followed.clone()));
+        self.told.notify_waiters();
+
+        let mut changed = before.following(&followed);
+        changed.extend(self.seen.since(&self.good));
+        self.good = self.seen.clone();
+        let changed = if changed.is_empty() { "nothing".to_owned() } else { changed.join(", ") };
+        if self.sources.file.is_some() {
+            info!(why, changed, "the settings were read again and are in force");
+        } else {
+            info!(why, changed, "there is no --config: the files that settings name were read again");
+        }
+        let (old, waiting) = (before.warnings(), self.started.waiting(&new));
+        followed.warnings().iter().filter(|text| !old.contains(text)).for_each(|text| warn!("{text}"));
+        if !waiting.is_empty() {
+            warn!("these settings have changed and wait for a restart: {}", waiting.join(", "));
+        }
+        Ok(())
     }
 }

@@ -9,12 +9,20 @@ use tracing::warn;
 use super::settings::Settings;
 use super::{fail, refuse};
 use crate::app;
-use crate::app::reload::Origin;
+use crate::app::reload::{Hangups, Origin};
+use crate::config::{self, Reading};
 use crate::telemetry::logging;
 
 /// Serves until it is told to stop.
 pub(super) fn run(settings: &Settings) -> ExitCode {
-    let config = match settings.load() {
+    // Before anything else: from here on SIGHUP is not the end.
+    let hangups = match Hangups::heard() {
+        Ok(hangups) => hangups,
+        Err(error) => return fail(chain(&error)),
+    };
+    let sources = settings.sources();
+    let Reading { config, print } = config::read(&sources);
+    let config = match config {
         Ok(config) => config,
         Err(problems) => return refuse(&problems),
     };
@@ -23,7 +31,7 @@ pub(super) fn run(settings: &Settings) -> ExitCode {
         Err(error) => return fail(chain(&error)),
     };
     config.warnings().iter().for_each(|warning| warn!("{warning}"));
-    match app::run(&config, Origin { sources: settings.sources(), log }) {
+    match app::run(&config, Origin { sources, print, log, hangups }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(chain(&error)),
     }

@@ -6,7 +6,6 @@ use std::path::Path;
 
 use tempfile::NamedTempFile;
 
-use super::key::Key;
 use super::schema::Schema;
 use super::*;
 
@@ -601,15 +600,36 @@ fn what_is_printed_can_be_read_again() {
 }
 
 #[test]
-fn what_only_a_restart_changes_is_named_as_the_settings_are() {
-    let schema = Schema::new();
-    for key in ONLY_BY_RESTART {
-        assert!(schema.default_of(&Key::dotted(key)).is_some(), "{key}");
+fn every_setting_follows_or_waits_for_a_restart() {
+    let mut settings = Vec::new();
+    for (section, values) in Schema::new().defaults() {
+        match values.as_dict() {
+            Some(values) => settings.extend(values.keys().map(|name| format!("{section}.{name}"))),
+            None => settings.push(section.clone()),
+        }
     }
+    let mut divided = [ONLY_BY_RESTART, FOLLOWING].concat();
+    divided.sort_unstable();
+    settings.sort_unstable();
+    assert_eq!(divided, settings, "one that is new stands in src/config/restart.rs");
+}
+
+#[test]
+fn every_file_that_a_setting_names_is_looked_at() {
+    let watched = watch::files(&Config::default()).map(|(key, _)| key);
+    let all = ONLY_BY_RESTART.iter().chain(FOLLOWING);
+    let named: Vec<_> = all.filter(|key| key.ends_with("_file") || **key == "errors.page").collect();
+    assert!(named.iter().all(|key| watched.contains(key)), "{named:?}");
+    assert_eq!(named.len(), watched.len());
+}
+
+#[test]
+fn what_only_a_restart_changes_keeps_its_value_and_is_named() {
     let started = Config::default();
     let text = "proxy.listen = '127.0.0.1:1'\nstore.url = 'redis://cache'\nstore.password = 'x'\ncookie.name = 'sid'";
     let new = of_text(text).unwrap();
     assert_eq!(started.waiting(&new), ["proxy.listen", "store.url", "store.password"]);
+    assert_eq!(started.following(&new), ["cookie.name"]);
     let followed = started.followed_by(&new);
     assert_eq!(followed.cookie, new.cookie);
     assert_eq!((followed.proxy, followed.store), (started.proxy, started.store));

@@ -74,20 +74,29 @@ impl Address {
     }
 }
 
+/// What an exchange with the backend goes by.
+#[derive(Clone)]
+pub struct Terms {
+    /// `proxy.connect_timeout`.
+    pub connect_timeout: Duration,
+    /// `proxy.head_timeout`.
+    pub head_timeout: Duration,
+    /// `proxy.backend_idle_timeout`.
+    pub idle_timeout: Duration,
+    /// What trailers must get past.
+    pub customs: Customs,
+}
+
 /// The backend as one worker sees it.
 pub struct Backend {
     address: Address,
     pool: Arc<Pool>,
-    connect_timeout: Duration,
-    head_timeout: Duration,
-    customs: Customs,
     metrics: Arc<Metrics>,
 }
 
 struct Pool {
     idle: Mutex<Vec<Idle>>,
     wheel: Wheel,
-    max_idle: Duration,
 }
 
 /// A connection, which ends with this: left alone, one whose backend doesn't read would wait for it for ever.
@@ -129,30 +138,22 @@ impl Pool {
 
     /// The connection used last of those that are ready: one whose response came before it had taken all of its
     /// request is not, until it has.
-    fn take(&self) -> Option<Connection> {
+    fn take(&self, idle_timeout: Duration) -> Option<Connection> {
         let mut idle = self.idle();
         let last = idle.iter().rposition(|kept| kept.connection.sender.is_ready())?;
         let kept = idle.remove(last);
-        (kept.since >= self.oldest()).then_some(kept.connection)
+        (kept.since >= self.oldest(idle_timeout)).then_some(kept.connection)
     }
 
-    fn oldest(&self) -> u64 {
-        self.wheel.now().saturating_sub(u64::try_from(self.max_idle.as_millis()).unwrap_or(u64::MAX))
+    fn oldest(&self, idle_timeout: Duration) -> u64 {
+        self.wheel.now().saturating_sub(u64::try_from(idle_timeout.as_millis()).unwrap_or(u64::MAX))
     }
 }
 
 impl Backend {
     /// A backend without a connection yet.
-    pub fn new(address: Address, config: &super::Config, wheel: Wheel, customs: Customs) -> Self {
-        let max_idle = config.backend_idle_timeout.0;
-        Self {
-            address,
-            pool: Arc::new(Pool { idle: Mutex::default(), wheel, max_idle }),
-            connect_timeout: config.connect_timeout.0,
-            head_timeout: config.head_timeout.0,
-            metrics: customs.metrics.clone(),
-            customs,
-        }
+    pub fn new(address: Address, wheel: Wheel, metrics: Arc<Metrics>) -> Self {
+        Self { address, pool: Arc::new(Pool { idle: Mutex::default(), wheel }), metrics }
     }
 
     /// What stands in `Host` where a client sends none.
@@ -160,9 +161,9 @@ impl Backend {
         self.address.host()
     }
 
-    /// Closes connections that nobody has used for `proxy.backend_idle_timeout`.
-    pub fn close_idle(&self) {
-        let since = self.pool.oldest();
+    /// Closes connections that nobody has used for this long.
+    pub fn close_idle(&self, idle_timeout: Duration) {
+        let since = self.pool.oldest(idle_timeout);
         self.pool.idle().retain(|idle| idle.since >= since && !idle.connection.sender.is_closed());
     }
 
@@ -179,20 +180,22 @@ impl Backend {
     pub async fn forward(
         &self,
         request: Request<Incoming>,
+        terms: &Terms,
         alarm: &Alarm,
         asked: Option<&HeaderValue>,
         begun: &Begun,
     ) -> Result<Response<Body>, Error> {
         let alone = asked.is_some();
-        let progress = Progress::new(alarm.clone(), self.head_timeout);
-        let mut request = request.map(|body| Upload::new(body, self.customs.clone(), progress.clone()));
+        let progress = Progress::new(alarm.clone(), terms.head_timeout);
+        let mut request = request.map(|body| Upload::new(body, terms.customs.clone(), progress.clone()));
         loop {
-            let (mut connection, fresh) = match (!alone).then(|| self.pool.take()).flatten() {
+            let (mut connection, fresh) = match (!alone).then(|| self.pool.take(terms.idle_timeout)).flatten()
+            {
                 Some(connection) => (connection, false),
-                None => (self.connect(alone).await?, true),
+                None => (self.connect(alone, terms.connect_timeout).await?, true),
             };
             begun.begin();
-            let sent = alarm.limit(self.head_timeout, connection.sender.try_send_request(request)).await;
+            let sent = alarm.limit(terms.head_timeout, connection.sender.try_send_request(request)).await;
             match sent.map_err(|Elapsed| self.late(&progress))? {
                 Ok(response) => {
                     check::response(&response, asked)
@@ -204,7 +207,7 @@ impl Backend {
                         return Ok(response.map(|_| Body::empty()));
                     }
                     let lease = Lease { connection, pool: kept.then(|| self.pool.clone()) };
-                    return Ok(response.map(|body| Body::streamed(body, self.customs.clone(), lease)));
+                    return Ok(response.map(|body| Body::streamed(body, terms.customs.clone(), lease)));
                 }
                 Err(mut failed) => match failed.take_message() {
                     Some(unsent) if !fresh => request = unsent,
@@ -232,12 +235,12 @@ impl Backend {
         Error::new(Kind::Backend(kind)).because(error)
     }
 
-    async fn connect(&self, alone: bool) -> Result<Connection, Error> {
+    async fn connect(&self, alone: bool, limit: Duration) -> Result<Connection, Error> {
         let refuse = |kind, source: std::io::Error| {
             self.metrics.backend_error(kind);
             Error::new(Kind::Backend(kind)).because(source)
         };
-        let dialled = match timeout(self.connect_timeout, self.dial()).await {
+        let dialled = match timeout(limit, self.dial()).await {
             Ok(dialled) => dialled.map_err(|error| refuse(BackendError::Connect, error))?,
             Err(_) => return Err(refuse(BackendError::ConnectTimeout, std::io::ErrorKind::TimedOut.into())),
         };

@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use super::body::Body;
-use super::{Caller, Proxy, reply, upgrade};
+use super::{Caller, Proxy, Rules, reply, upgrade};
 use crate::wire::forwarded::{self, Hop};
 
 /// Is this an `OPTIONS` that must not go further than to us? Else it may go one hop less (RFC 9110 §7.6.2).
@@ -52,7 +52,7 @@ impl Proxy {
             headers.insert(HOST, self.backend.host());
         }
         headers.remove(EXPECT);
-        forwarded::announce(headers, |name| self.passes(name));
+        forwarded::announce(headers, |name| caller.rules.passes(name));
         caller.rules.origin.tell(headers, &caller.peer, tls, received);
         headers.insert(reply::X_REQUEST_ID, caller.id.clone());
         forwarded::put_hop(headers, &hop);
@@ -63,9 +63,23 @@ impl Proxy {
         hop
     }
 
+    /// Joins client and backend after the backend's 101.
+    pub(super) fn join(&self, rules: &Rules, client: OnUpgrade, response: &mut Response<Body>) {
+        let backend = hyper::upgrade::on(&mut *response);
+        let protocol = response.headers().get(UPGRADE).cloned();
+        rules.part(response);
+        if let Some(protocol) = protocol {
+            response.headers_mut().insert(UPGRADE, protocol);
+        }
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        upgrade::tunnel(client, backend, &self.metrics, self.drain.guard(), self.drain.cut());
+    }
+}
+
+impl Rules {
     fn passes(&self, trailer: &HeaderName) -> bool {
         let mut alone: HeaderMap = [(trailer.clone(), HeaderValue::from_static(""))].into_iter().collect();
-        self.customs.guard.strip_trailers(&mut alone) == 0
+        self.injector.guard().strip_trailers(&mut alone) == 0
     }
 
     /// Removes what belongs to the backend's connection.
@@ -80,17 +94,5 @@ impl Proxy {
             StatusCode::UPGRADE_REQUIRED => forwarded::put_hop(headers, &hop),
             _ => {}
         }
-    }
-
-    /// Joins client and backend after the backend's 101.
-    pub(super) fn join(&self, client: OnUpgrade, response: &mut Response<Body>) {
-        let backend = hyper::upgrade::on(&mut *response);
-        let protocol = response.headers().get(UPGRADE).cloned();
-        self.part(response);
-        if let Some(protocol) = protocol {
-            response.headers_mut().insert(UPGRADE, protocol);
-        }
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        upgrade::tunnel(client, backend, &self.metrics, self.drain.guard(), self.drain.cut());
     }
 }

@@ -12,12 +12,11 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, warn};
 
-use super::body::Customs;
 use super::nonce::Nonces;
 use super::patience::Patient;
 use super::timer::Wheel;
 use super::visit::{Ids, Served, Visitor};
-use super::{Address, Backend, Config, Proxy, Rules};
+use super::{Address, Backend, Proxy, Rules};
 use crate::drain::{Drain, Guard};
 use crate::telemetry::logging::Limited;
 use crate::telemetry::metrics::Metrics;
@@ -35,10 +34,8 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 pub struct Parts {
     /// What is in force.
     pub rules: Arc<ArcSwap<Rules>>,
-    /// What trailers must get past.
-    pub customs: Customs,
-    /// `[proxy]`.
-    pub config: Config,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// Where the backend is.
     pub backend: Address,
     /// The wall clock.
@@ -77,13 +74,11 @@ pub async fn work(listener: std::net::TcpListener, parts: Parts) -> io::Result<(
     let wheel = Wheel::default();
     let turning = wheel.clone();
     let turner = tokio::spawn(async move { turning.turn().await });
-    let metrics = parts.customs.metrics.clone();
     let proxy = Arc::new(Proxy {
         rules: parts.rules,
-        backend: Backend::new(parts.backend, &parts.config, wheel.clone(), parts.customs.clone()),
+        backend: Backend::new(parts.backend, wheel.clone(), parts.metrics.clone()),
         nonces: Nonces::default(),
-        customs: parts.customs,
-        metrics: metrics.clone(),
+        metrics: parts.metrics.clone(),
         clock: parts.clock,
         drain: parts.drain.clone(),
     });
@@ -92,13 +87,12 @@ pub async fn work(listener: std::net::TcpListener, parts: Parts) -> io::Result<(
         let mut rounds = tokio::time::interval(HOUSEKEEPING);
         loop {
             rounds.tick().await;
-            housekeeper.backend.close_idle();
+            housekeeper.backend.close_idle(housekeeper.rules.load().terms.idle_timeout);
         }
     });
     let mut http = Builder::new();
-    let patience = parts.config.client_timeout.0;
-    http.timer(wheel.clone()).header_read_timeout(patience);
-    let worker = Worker { proxy, wheel, http, patience, metrics, ids: Arc::new(Ids::default()) };
+    http.timer(wheel.clone());
+    let worker = Worker { proxy, wheel, http, metrics: parts.metrics, ids: Arc::new(Ids::default()) };
     worker.accept(listener, &parts.drain).await;
     drop(parts.guard);
     let cut = parts.drain.cut();
@@ -115,7 +109,6 @@ struct Worker {
     proxy: Arc<Proxy>,
     wheel: Wheel,
     http: Builder,
-    patience: Duration,
     metrics: Arc<Metrics>,
     ids: Arc<Ids>,
 }
@@ -172,7 +165,10 @@ impl Worker {
             peer: Arc::new(peer.into()),
             called: Arc::default(),
         };
-        let socket = Patient::new(TokioIo::new(stream), self.wheel.alarm(), self.patience);
-        tokio::spawn(Served::new(&self.http, socket, visitor, drain.signal()).serve());
+        let patience = self.proxy.rules.load().client_timeout;
+        let mut http = self.http.clone();
+        http.header_read_timeout(patience);
+        let socket = Patient::new(TokioIo::new(stream), self.wheel.alarm(), patience);
+        tokio::spawn(Served::new(&http, socket, visitor, drain.signal()).serve());
     }
 }

@@ -21,6 +21,7 @@ pub mod visit;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::header::{HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
@@ -29,8 +30,8 @@ use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use self::backend::{Address, Backend};
-use self::body::{Body, Customs};
+use self::backend::{Address, Backend, Terms};
+use self::body::Body;
 use self::error::{Error, Kind};
 use self::finish::Begun;
 use self::nonce::Nonces;
@@ -115,6 +116,10 @@ pub struct Rules {
     pub injector: Injector,
     /// Reads directives.
     pub reader: Reader,
+    /// What goes for the backend's connections.
+    pub terms: Terms,
+    /// `proxy.client_timeout`, for connections that come from now on.
+    pub client_timeout: Duration,
     /// Tells backends about clients.
     pub origin: Origin,
     /// `headers.prefix`, for messages.
@@ -136,7 +141,6 @@ pub struct Proxy {
     rules: Arc<ArcSwap<Rules>>,
     backend: Backend,
     nonces: Nonces,
-    customs: Customs,
     metrics: Arc<Metrics>,
     clock: Clock,
     drain: Drain,
@@ -160,11 +164,11 @@ pub struct Waited(std::sync::atomic::AtomicU64);
 
 impl Waited {
     /// The time that was spent waiting for the backend.
-    pub fn get(&self) -> std::time::Duration {
-        std::time::Duration::from_nanos(self.0.load(std::sync::atomic::Ordering::Relaxed))
+    pub fn get(&self) -> Duration {
+        Duration::from_nanos(self.0.load(std::sync::atomic::Ordering::Relaxed))
     }
 
-    fn set(&self, length: std::time::Duration) {
+    fn set(&self, length: Duration) {
         let nanos = u64::try_from(length.as_nanos()).unwrap_or(u64::MAX);
         self.0.store(nanos, std::sync::atomic::Ordering::Relaxed);
     }
@@ -203,7 +207,8 @@ impl Proxy {
         let client = hop.upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
 
         let watch = Stopwatch::start();
-        let forwarded = self.backend.forward(request, &caller.alarm, hop.upgrade.as_ref(), begun).await;
+        let forwarded =
+            self.backend.forward(request, &rules.terms, &caller.alarm, hop.upgrade.as_ref(), begun).await;
         waited.set(watch.elapsed());
         let mut response = forwarded?;
 
@@ -218,8 +223,8 @@ impl Proxy {
         };
         rules.tell(response.headers_mut(), &told, tls, now);
         match client.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS) {
-            Some(client) => self.join(client, &mut response),
-            None => self.part(&mut response),
+            Some(client) => self.join(rules, client, &mut response),
+            None => rules.part(&mut response),
         }
         Ok(response)
     }

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use bytes::Bytes;
 
-use super::Error;
+use super::{Config, Error};
 use crate::session::{Key, Revision};
 use crate::time::Timestamp;
 
@@ -114,4 +114,7 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Is the medium there?
     fn ping(&self) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Goes by these settings from now on, as far as it can while it is in use.
+    fn reload(&self, _: &Config) {}
 }

@@ -11,7 +11,7 @@ use super::codec::{self, Codec};
 use super::engine::{Cleared, Engine, Stored, Swap};
 use super::lane::{Job, Lanes, Turn};
 use super::write::Progress;
-use super::{Decide, Error, Failed, Outcome, Pending, Store};
+use super::{Config, Decide, Error, Failed, Outcome, Pending, Store};
 use crate::session::record::{Entry, How, Tombstone};
 use crate::session::{Ended, Found, History, Key, Live, Record, Revision, Token};
 use crate::time::Timestamp;
@@ -202,8 +202,9 @@ impl<E: Engine> Store for Keyed<E> {
         })
     }
 
-    fn reload(&self, rules: Rules) {
+    fn reload(&self, config: &Config, rules: Rules) {
         self.rules.store(Arc::new(rules));
+        self.engine.reload(config);
     }
 
     fn ping(&self) -> Pending<'_, Result<(), Error>> {

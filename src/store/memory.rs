@@ -40,8 +40,8 @@ pub struct Memory {
     count: AtomicUsize,
     births: AtomicU64,
     queues: Mutex<Queues>,
-    max_sessions: usize,
-    max_bytes: usize,
+    max_sessions: AtomicUsize,
+    max_bytes: AtomicUsize,
     evictions: IntCounter,
 }
 
@@ -121,8 +121,8 @@ impl Memory {
             count: AtomicUsize::new(0),
             births: AtomicU64::new(0),
             queues: Mutex::default(),
-            max_sessions: config.max_sessions,
-            max_bytes: config.max_bytes,
+            max_sessions: AtomicUsize::new(config.max_sessions),
+            max_bytes: AtomicUsize::new(config.max_bytes),
             evictions,
         }
     }
@@ -139,7 +139,8 @@ impl Memory {
     }
 
     fn is_full(&self) -> bool {
-        self.count.load(Relaxed) > self.max_sessions || self.bytes.load(Relaxed) > self.max_bytes
+        self.count.load(Relaxed) > self.max_sessions.load(Relaxed)
+            || self.bytes.load(Relaxed) > self.max_bytes.load(Relaxed)
     }
 
     fn queues(&self) -> std::sync::MutexGuard<'_, Queues> {
@@ -308,5 +309,11 @@ impl Engine for Memory {
 
     async fn ping(&self) -> Result<(), Error> {
         Ok(())
+    }
+
+    fn reload(&self, config: &Config) {
+        self.max_sessions.store(config.max_sessions, Relaxed);
+        self.max_bytes.store(config.max_bytes, Relaxed);
+        self.make_room(&mut self.queues());
     }
 }

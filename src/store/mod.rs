@@ -54,8 +54,8 @@ pub trait Store: Send + Sync + 'static {
     /// If the store can't be written.
     fn clear_expired(&self, now: Timestamp, batch: usize) -> Pending<'_, Result<engine::Cleared, Error>>;
 
-    /// Goes by these rules from now on.
-    fn reload(&self, rules: keyed::Rules);
+    /// Goes by these settings and rules from now on, as far as it can while it is in use.
+    fn reload(&self, config: &Config, rules: keyed::Rules);
 
     /// Is the store there?
     ///

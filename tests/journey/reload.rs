@@ -1,60 +1,92 @@
 //! Settings that change while requests are served, in the program itself.
 
 use std::fs;
+use std::io::{Seek as _, Write as _};
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
+use std::time::Duration;
 
+use aws_lc_rs::hmac;
+use coatroom::time::Stopwatch;
 use tempfile::TempDir;
 
 use crate::support::child::until;
 use crate::support::{Backend, Browser, Child, Redis};
 
-const APPLIED: &str = "coatroom_config_reloads_total{result=\"applied\"}";
+pub(super) const APPLIED: &str = "coatroom_config_reloads_total{result=\"applied\"}";
 const FAILED: &str = "coatroom_config_reloads_total{result=\"failed\"}";
 const SUCCESSFUL: &str = "coatroom_config_last_reload_successful";
-const EXPLAIN: &str = "headers.explain = true\nreload.interval = 0\n";
+pub(super) const EXPLAIN: &str = "headers.explain = true\nreload.interval = 0\n";
 
 /// A program with a file of settings that can be written anew.
-struct Running {
+pub(super) struct Running {
     folder: TempDir,
-    backend: Backend,
-    child: Child,
+    pub(super) backend: Backend,
+    pub(super) child: Child,
 }
 
 impl Running {
-    fn with(text: &str) -> Self {
+    /// One before an obedient backend.
+    pub(super) fn with(text: &str) -> Self {
+        Self::before(Backend::obedient(), text)
+    }
+
+    /// One before this backend.
+    pub(super) fn before(backend: Backend, text: &str) -> Self {
+        Self::after(":", backend, text)
+    }
+
+    /// The same after a command of the shell, `export NAME=…` say.
+    fn after(first: &str, backend: Backend, text: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("coatroom.toml");
         fs::write(&file, text).expect("it is written");
-        let backend = Backend::obedient();
         let flags = ["--config", file.to_str().expect("UTF-8")];
-        let child = Child::before(&format!("http://{}", backend.address), &flags);
+        let child = Child::limited(&format!("http://{}", backend.address), &flags, first);
         Self { folder, backend, child }
     }
 
-    fn write(&self, text: &str) {
-        fs::write(self.folder.path().join("coatroom.toml"), text).expect("it is written");
+    /// A file beside that of the settings.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(super) fn write(&self, text: &str) {
+        fs::write(self.path("coatroom.toml"), text).expect("it is written");
     }
 
     /// Asks it to read everything again, and waits until it has.
-    fn hang_up(&self, series: &str) {
+    pub(super) fn hang_up(&self, series: &str) {
         let before = self.child.metric(series);
         self.child.signal("HUP");
         self.until(series, before + 1);
     }
 
-    fn until(&self, series: &str, value: u64) {
+    pub(super) fn until(&self, series: &str, value: u64) {
         until(|| (self.child.metric(series) == value).then_some(()));
     }
 
-    fn browser(&self) -> Browser {
+    /// Waits until it has logged something.
+    fn tells(&self, text: &str) {
+        until(|| self.child.log().contains(text).then_some(()));
+    }
+
+    /// Waits until it has looked at its file, of so many bytes at least, some times more.
+    fn looks(&self, bytes: usize) {
+        let until_then = self.child.read() + 5 * bytes as u64;
+        until(|| (self.child.read() >= until_then).then_some(()));
+    }
+
+    pub(super) fn browser(&self) -> Browser {
         Browser::new(self.child.address)
     }
 }
 
 /// A key of its own for each letter.
-fn key(letter: char) -> String {
+pub(super) fn key(letter: char) -> String {
     data_encoding::BASE64.encode(&[letter as u8; 32])
 }
 
@@ -91,10 +123,14 @@ fn a_file_with_a_mistake_leaves_everything_as_it_was_and_is_told_of() {
         assert_eq!(running.child.metric(SUCCESSFUL), 0);
         let reply = running.browser().ask(&set);
         assert!(reply.header("set-cookie").expect("a session").starts_with("one="), "{reply:?}");
-        until(|| running.child.log().contains(told).then_some(()));
+        running.tells(told);
     }
-    fs::remove_file(running.folder.path().join("coatroom.toml")).expect("it was there");
+    fs::remove_file(running.path("coatroom.toml")).expect("it was there");
     running.hang_up(FAILED);
+    running.write("\n");
+    running.hang_up(FAILED);
+    running.tells("coatroom.toml: is empty");
+    assert!(running.browser().ask(&set).header("set-cookie").expect("a session").starts_with("one="));
     assert!(!running.child.log().contains("hunter2"));
     running.write(&format!("{EXPLAIN}cookie.name = \"two\""));
     running.hang_up(APPLIED);
@@ -149,13 +185,11 @@ fn a_config_map_that_changes_is_found_and_a_file_beside_it_too() {
 #[test]
 fn what_waits_for_a_restart_is_named_and_the_rest_is_in_force() {
     let running = Running::with(EXPLAIN);
-    running.write(&format!("{EXPLAIN}store.max_sessions = 7\nproxy.head_timeout = 5\nsession.realm = \"x\"\ncookie.name = \"sid\""),
-    );
-    let mut browser = running.browser();
-    browser.ask(&[("X-Session-Set", "{\"a\":1}")]);
+    let waiting = "store.key_prefix = \"x\"\nproxy.workers = 3\nsession.realm = \"x\"";
+    running.write(&format!("{EXPLAIN}{waiting}\ncookie.name = \"sid\""));
     running.hang_up(APPLIED);
-    let told = "wait for a restart: proxy.head_timeout, session.realm, store.max_sessions";
-    until(|| running.child.log().contains(told).then_some(()));
+    running.tells("wait for a restart: proxy.workers, session.realm, store.key_prefix\"");
+    assert!(running.child.log().contains("\"changed\":\"cookie.name\""), "{}", running.child.log());
     let reply = running.browser().ask(&[("X-Session-Set", "{\"a\":1}")]);
     assert!(reply.header("set-cookie").expect("a session").starts_with("sid="), "{reply:?}");
 }
@@ -230,11 +264,199 @@ fn the_level_of_the_log_follows_too() {
     assert!(running.child.log().contains("/one") && !running.child.log().contains("/two"));
 }
 
+/// The secret that signed the last request, of some.
+fn signed_by<'a>(backend: &Backend, secrets: &[&'a str]) -> Option<&'a str> {
+    let seen = backend.last();
+    let signature = seen.header("x-session-signature")?;
+    let [_, time, tag] = signature.split(',').collect::<Vec<_>>()[..] else { panic!("{signature}") };
+    let id = seen.header("x-session-id").unwrap_or_default();
+    let text = format!("{time}\n{}\n{}\n{id}\n{}", seen.method, seen.target, seen.data());
+    let tag = data_encoding::HEXLOWER.decode(tag.as_bytes()).expect("hex");
+    let fits = |secret: &&&str| {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+        hmac::verify(&key, text.as_bytes(), &tag).is_ok()
+    };
+    secrets.iter().find(fits).copied()
+}
+
 #[test]
-fn a_program_without_a_file_survives_sighup() {
+fn a_program_without_a_file_of_settings_reads_the_files_that_they_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("secret");
+    fs::write(&file, "one").expect("it is written");
     let backend = Backend::obedient();
-    let child = Child::before(&format!("http://{}", backend.address), &[]);
+    let first =
+        format!("export COATROOM__HEADERS__SECRET_FILE={} COATROOM__RELOAD__INTERVAL=0", file.display());
+    let child = Child::limited(&format!("http://{}", backend.address), &[], &first);
+    let signed = || {
+        assert_eq!(Browser::new(child.address).get("/").status, 200);
+        signed_by(&backend, &["one", "two"])
+    };
+    assert_eq!(signed(), Some("one"));
+    fs::write(&file, "two\n").expect("it is written");
+    assert_eq!(signed(), Some("one"), "nobody has asked to read it");
     child.signal("HUP");
     until(|| (child.metric(APPLIED) == 1).then_some(()));
-    assert_eq!(Browser::new(child.address).get("/").status, 200);
+    assert_eq!(signed(), Some("two"));
+    let told = "\"changed\":\"headers.secret_file\"";
+    until(|| child.log().contains(told).then_some(()));
+    assert!(child.log().contains("there is no --config"), "{}", child.log());
+}
+
+#[test]
+fn what_overrides_the_file_still_does() {
+    let first = "export COATROOM__COOKIE__NAME=fixed";
+    let running = Running::after(first, Backend::obedient(), EXPLAIN);
+    running.write(&format!(
+        "{EXPLAIN}cookie = {{ name = 'other', age = 1000 }}\nproxy.backend = 'http://127.0.0.1:9'"
+    ));
+    running.hang_up(APPLIED);
+    let reply = running.browser().ask(&[("X-Session-Set", "{\"a\":1}")]);
+    let cookie = reply.header("set-cookie").expect("a session");
+    assert!(cookie.starts_with("fixed=") && cookie.contains("Max-Age=1000"), "{cookie}");
+    running.tells("\"changed\":\"cookie.age\"");
+    assert!(!running.child.log().contains("restart"), "{}", running.child.log());
+}
+
+#[test]
+fn what_has_been_told_of_is_not_told_of_again_but_when_asked() {
+    // So large that what is read of it can't be taken for anything else.
+    let large = format!("reload.interval = '5ms'\n# {}\n", "-".repeat(100_000));
+    let counts = |running: &Running| (running.child.metric(APPLIED), running.child.metric(FAILED));
+    let running = Running::with(&large);
+    running.looks(large.len());
+    assert_eq!(counts(&running), (0, 0));
+    running.write(&format!("{large}cookie.nme = 'one'"));
+    running.until(FAILED, 1);
+    running.looks(large.len());
+    assert_eq!(counts(&running), (0, 1));
+    running.hang_up(FAILED);
+    running.looks(large.len());
+    assert_eq!(counts(&running), (0, 2));
+    running.write(&format!("{large}cookie.name = 'one'"));
+    running.until(APPLIED, 1);
+    running.looks(large.len());
+    assert_eq!(counts(&running), (1, 2));
+    assert_eq!(running.child.log().matches("cookie.nme").count(), 2);
+}
+
+#[test]
+fn a_file_that_is_being_written_is_not_read_before_it_is_whole() {
+    let settings =
+        |age: u32| format!("reload.interval = '5ms'\n# {}\ncookie.age = {age}", "-".repeat(100_000));
+    let running = Running::with(&settings(1_000_000));
+    // Always of the same length, so that it is never empty in between.
+    let mut file =
+        fs::OpenOptions::new().write(true).open(running.path("coatroom.toml")).expect("it is there");
+    let mut age = 1_000_000;
+    // If the machine stands still for as long as the program waits, the test writes too slowly to say anything.
+    let said = (0..10).any(|_| {
+        let done = AtomicBool::new(false);
+        let applied = running.child.metric(APPLIED);
+        let longest = thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                let (mut longest, mut watch) = (Duration::ZERO, Stopwatch::start());
+                while !done.load(Relaxed) {
+                    age += 1;
+                    file.rewind().expect("it is a file");
+                    file.write_all(settings(age).as_bytes()).expect("it is written");
+                    longest = longest.max(watch.elapsed());
+                    watch = Stopwatch::start();
+                }
+                longest
+            });
+            running.looks(100_000);
+            let early = running.child.metric(APPLIED) - applied;
+            done.store(true, Relaxed);
+            let longest = writer.join().expect("it writes");
+            assert!(early == 0 || longest > Duration::from_millis(150), "{longest:?}");
+            longest
+        });
+        longest < Duration::from_millis(150)
+    });
+    assert!(said, "the machine stands still");
+    let whole = format!("Max-Age={age};");
+    until(|| {
+        let reply = running.browser().ask(&[("X-Session-Set", "{\"a\":1}")]);
+        reply.header("set-cookie").expect("a session").contains(&whole).then_some(())
+    });
+    assert_eq!(running.child.metric(FAILED), 0);
+}
+
+/// A ConfigMap and a Secret are swapped at times of their own.
+#[test]
+fn a_file_that_comes_after_the_settings_that_name_it_is_found() {
+    let base = "reload.interval = '20ms'\n";
+    let running = Running::with(base);
+    let file = running.path("keys");
+    running.write(&format!("{base}cookie.keys_file = '{}'", file.display()));
+    running.until(FAILED, 1);
+    fs::write(&file, "no key").expect("it is written");
+    running.until(FAILED, 2);
+    fs::write(&file, key('a')).expect("it is written");
+    running.until(APPLIED, 1);
+    let reply = running.browser().ask(&[("X-Session-Set", "{\"a\":1}")]);
+    assert!(reply.header("set-cookie").is_some_and(|cookie| cookie.contains('.')), "{reply:?}");
+    running.tells("\"changed\":\"cookie.keys_file\"");
+}
+
+#[test]
+fn a_request_under_way_goes_on_by_what_it_began_with() {
+    let (backend, gate) = Backend::slow();
+    let running = Running::before(backend, EXPLAIN);
+    thread::scope(|scope| {
+        let ask = || running.browser().ask_at("/slow", &[("X-Session-Set", "{\"a\":1}")]);
+        let begun = scope.spawn(ask);
+        gate.wait();
+        let other = "cookie.name = 'other'\nheaders.prefix = 'X-Other-'\nheaders.on_refused = 'ignore'";
+        running.write(&format!("{EXPLAIN}{other}"));
+        running.hang_up(APPLIED);
+        gate.open();
+        let reply = begun.join().expect("it is answered");
+        assert_eq!(reply.row(), "create");
+        assert!(reply.header("set-cookie").expect("a session").starts_with("sessionid="), "{reply:?}");
+    });
+    let reply = running.browser().ask(&[("X-Other-Set", "{\"a\":1}")]);
+    assert!(reply.header("set-cookie").expect("a session").starts_with("other="), "{reply:?}");
+    let seen = running.backend.last();
+    assert_eq!((seen.header("x-other-data"), seen.header("x-session-data")), (Some("{}"), None));
+}
+
+#[test]
+fn what_is_seldom_meant_is_warned_of_when_it_is_new() {
+    let warning = "store.unsealed is";
+    let running = Running::with(EXPLAIN);
+    let settings = format!("{EXPLAIN}store.encryption_keys = ['{}']\nstore.unsealed = 'write'", key('a'));
+    running.write(&settings);
+    running.hang_up(APPLIED);
+    running.tells(warning);
+    running.write(&format!("{settings}\ncookie.age = 1000"));
+    running.hang_up(APPLIED);
+    running.tells("\"changed\":\"cookie.age\"");
+    assert_eq!(running.child.log().matches(warning).count(), 1);
+}
+
+/// Settings from a pipe hold the program up at its very beginning, for as long as the test likes.
+#[test]
+fn sighup_is_not_the_end_before_the_settings_are_read_and_a_pipe_is_not_read_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (pipe, pid) = (folder.path().join("pipe"), folder.path().join("pid"));
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs").success());
+    let backend = Backend::obedient();
+    let first = format!("echo $$ > {}", pid.display());
+    let flags = ["--config", pipe.to_str().expect("UTF-8")];
+    let child = thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut pipe = fs::OpenOptions::new().write(true).open(&pipe).expect("it is being read");
+            let pid = fs::read_to_string(&pid).expect("written before");
+            let sent = Command::new("kill").args(["-s", "HUP", pid.trim()]).status().expect("kill runs");
+            assert!(sent.success());
+            pipe.write_all(b"cookie.name = 'one'").expect("it is read");
+        });
+        Child::limited(&format!("http://{}", backend.address), &flags, &first)
+    });
+    until(|| (child.metric(FAILED) == 1).then_some(()));
+    until(|| child.log().contains("is a pipe or a device").then_some(()));
+    let reply = Browser::new(child.address).ask(&[("X-Session-Set", "{\"a\":1}")]);
+    assert!(reply.header("set-cookie").expect("a session").starts_with("one="), "{reply:?}");
 }

@@ -308,7 +308,7 @@ impl Store for ReadOnly {
         Box::pin(async { Err(Failed::Store(error)) })
     }
 
-    fn reload(&self, _: keyed::Rules) {}
+    fn reload(&self, _: &store::Config, _: keyed::Rules) {}
 
     fn clear_expired(&self, now: Timestamp, batch: usize) -> Pending<'_, Result<Cleared, store::Error>> {
         self.0.clear_expired(now, batch)

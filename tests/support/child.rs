@@ -42,21 +42,22 @@ impl Child {
             .spawn()
             .expect("the program starts");
         let mut lines = BufReader::new(process.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
-        let serves = lines.find(|line| line.contains("coatroom serves")).expect("it says where it serves");
+        let mut before = String::new();
+        let mut heard = lines.by_ref().inspect(|line| before += &format!("{line}\n"));
+        let serves = heard.find(|line| line.contains("coatroom serves")).expect("it says where it serves");
         let serves: serde_json::Value = serde_json::from_str(&serves).expect("a line of JSON");
         let of = |key: &str| serves[key].as_str().and_then(|text| text.parse().ok()).expect("an address");
         let (address, telemetry) = (of("address"), of("telemetry"));
         // Whoever stops reading stops the writer in the end.
-        let log = Arc::new(Mutex::new(String::new()));
+        let log = Arc::new(Mutex::new(before));
         let written = log.clone();
         thread::spawn(move || lines.for_each(|line| *written.lock().expect("whole") += &format!("{line}\n")));
         let child = Self { process, address, telemetry, log };
-        let ready = "GET /readyz HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n";
-        until(|| (client::send(child.telemetry, ready).status == 200).then_some(()));
+        until(|| (child.probe("/readyz").status == 200).then_some(()));
         child
     }
 
-    /// Sends it a signal: `TERM`, `INT`, `STOP`, `CONT`.
+    /// Sends it a signal: `TERM`, `INT`, `HUP`, `STOP`, `CONT`.
     pub fn signal(&self, name: &str) {
         let pid = self.process.id().to_string();
         let sent = Command::new("kill").args(["-s", name, &pid]).status().expect("kill runs");
@@ -68,7 +69,12 @@ impl Child {
         client::metric(self.telemetry, series)
     }
 
-    /// All that it has logged since it served.
+    /// The telemetry listener's answer for a path.
+    pub fn probe(&self, path: &str) -> client::Reply {
+        client::send(self.telemetry, format!("GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n"))
+    }
+
+    /// All that it has logged.
     pub fn log(&self) -> String {
         self.log.lock().expect("whole").clone()
     }
@@ -85,10 +91,19 @@ impl Child {
 
     /// The most memory that it had so far, in MiB.
     pub fn memory(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a high-water mark");
-        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
-        kib / 1024
+        self.known("status", "VmHWM:") / 1024
+    }
+
+    /// Bytes that it has read so far, of files and everything else.
+    pub fn read(&self) -> u64 {
+        self.known("io", "rchar:")
+    }
+
+    /// A number that the system knows of it.
+    fn known(&self, file: &str, name: &str) -> u64 {
+        let text = fs::read_to_string(format!("/proc/{}/{file}", self.process.id())).expect("it runs");
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("it is there");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 }
 

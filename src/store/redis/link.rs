@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use aws_lc_rs::rand;
 use prometheus::IntCounter;
 use redis::aio::MultiplexedConnection;
@@ -17,10 +18,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use super::answer;
 use super::failure::{Failure, Step};
 use super::script;
 use super::target::{Driver, Target};
+use super::{Times, answer};
 use crate::store::{Error, Kind};
 use crate::time::Stopwatch;
 
@@ -32,9 +33,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause after connections that are lost as soon as they are open: whoever comes waits for the next one.
 const SHORT_LIVED: Duration = Duration::from_millis(80);
-/// A call that was left without an answer for so long, on a connection that said nothing since, speaks against it;
-/// half of `store.timeout` where that is less, since nobody waits longer than all of it.
-const SILENCE: Duration = Duration::from_millis(100);
 /// What calls in flight on a connection that was given up may still take.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -42,7 +40,7 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 pub(super) struct Link {
     target: Arc<Target>,
     opened: IntCounter,
-    silence: Duration,
+    times: Arc<ArcSwap<Times>>,
     keeper: Mutex<Option<Keeper>>,
 }
 
@@ -112,9 +110,9 @@ impl Drop for Waiting<'_> {
 }
 
 impl Link {
-    /// `timeout` is `store.timeout`.
-    pub(super) fn new(target: Arc<Target>, opened: IntCounter, timeout: Duration) -> Self {
-        Self { target, opened, silence: SILENCE.min(timeout / 2), keeper: Mutex::new(None) }
+    /// A link to `target` that is not open yet.
+    pub(super) fn new(target: Arc<Target>, opened: IntCounter, times: Arc<ArcSwap<Times>>) -> Self {
+        Self { target, opened, times, keeper: Mutex::new(None) }
     }
 
     /// Sends a command and returns the answer, be it one that the server won't.
@@ -124,7 +122,7 @@ impl Link {
     pub(super) async fn call(&self, command: &Cmd) -> Result<Value, Error> {
         let Line { mut connection, health } = self.line().await?;
         let heard = health.heard.load(Relaxed);
-        let (since, silence) = (Stopwatch::start(), self.silence);
+        let (since, silence) = (Stopwatch::start(), self.times.load().silence);
         let mut waiting = Waiting { health: &health, silence, heard, since, answered: false };
         let answer = connection.send_packed_command(command).await;
         waiting.answered = true;

@@ -23,6 +23,7 @@ mod tls;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use prometheus::IntCounter;
 use redis::{Cmd, Value};
@@ -46,6 +47,8 @@ pub const SCHEMES: [&str; 3] = ["redis", "rediss", "redis+unix"];
 const REVISION: usize = 8;
 /// Milliseconds that Redis can add to any instant of its own: a thousand years.
 const LONGEST_TTL: u128 = 1000 * 365 * 24 * 3600 * 1000;
+/// The longest silence that speaks against no connection; half of `store.timeout` where that is less.
+const SILENCE: Duration = Duration::from_millis(100);
 /// Where the codec's bytes begin: behind the revision and six bytes of the end.
 const HEAD: usize = REVISION + 6;
 
@@ -53,10 +56,24 @@ const HEAD: usize = REVISION + 6;
 pub struct Redis {
     target: Arc<Target>,
     prefix: Vec<u8>,
-    expired_memory: Duration,
-    timeout: Duration,
+    times: Arc<ArcSwap<Times>>,
     links: ThreadLocal<Link>,
     connections: IntCounter,
+}
+
+/// Lengths of time that follow the settings.
+struct Times {
+    /// `store.expired_memory`.
+    expired_memory: Duration,
+    /// A call that was left without an answer for so long, on a connection that said nothing since, speaks against it.
+    silence: Duration,
+}
+
+impl Times {
+    fn of(config: &Config) -> Self {
+        // Nobody waits longer than all of `store.timeout`.
+        Self { expired_memory: config.expired_memory.0, silence: SILENCE.min(config.timeout.0 / 2) }
+    }
 }
 
 impl Redis {
@@ -68,8 +85,7 @@ impl Redis {
         Ok(Self {
             target: Arc::new(Target::new(config)?),
             prefix: config.key_prefix.clone().into_bytes(),
-            expired_memory: config.expired_memory.0,
-            timeout: config.timeout.0,
+            times: Arc::new(ArcSwap::from_pointee(Times::of(config))),
             links: ThreadLocal::new(),
             connections,
         })
@@ -92,7 +108,8 @@ impl Redis {
     }
 
     fn link(&self) -> &Link {
-        self.links.get_or(|| Link::new(Arc::clone(&self.target), self.connections.clone(), self.timeout))
+        self.links
+            .get_or(|| Link::new(Arc::clone(&self.target), self.connections.clone(), Arc::clone(&self.times)))
     }
 
     async fn call(&self, command: &Cmd) -> Result<Value, Error> {
@@ -138,7 +155,7 @@ impl Redis {
     /// A length and not an instant, so that a server whose clock is ahead of ours ends nothing before its time. What
     /// has ended already is kept for a moment, since no length may be 0.
     fn ttl(&self, until: Timestamp, is_session: bool) -> String {
-        let more = if is_session { self.expired_memory } else { Duration::ZERO };
+        let more = if is_session { self.times.load().expired_memory } else { Duration::ZERO };
         let ttl = until.since(Clock::system().now()) + more;
         ttl.as_millis().clamp(1, LONGEST_TTL).to_string()
     }
@@ -230,6 +247,10 @@ impl Engine for Redis {
 
     async fn ping(&self) -> Result<(), Error> {
         self.call(&redis::cmd("PING")).await.map(drop)
+    }
+
+    fn reload(&self, config: &Config) {
+        self.times.store(Arc::new(Times::of(config)));
     }
 }
 
