@@ -8,6 +8,7 @@ mod decision;
 mod directives;
 mod ended;
 mod expiry;
+mod following;
 mod hangup;
 mod model;
 mod outage;
