@@ -55,31 +55,36 @@ impl Page {
         if config.page.is_empty() {
             return Ok(None);
         }
-        let unreadable = |error| format!("{} can't be read ({error}): name a file that can be", config.page);
-        let mut text = String::new();
+        let wrong = |what: String| format!("{} {what}", config.page);
+        let mut bytes = Vec::new();
         File::open(&config.page)
-            .and_then(|file| file.take(MOST + 1).read_to_string(&mut text))
-            .map_err(unreadable)?;
-        if text.len() as u64 > MOST {
-            return Err(format!("{} has more than 64 KiB: make it smaller", config.page));
+            .and_then(|file| file.take(MOST + 1).read_to_end(&mut bytes))
+            .map_err(|error| wrong(format!("can't be read ({error}): name a file that can be")))?;
+        if bytes.len() as u64 > MOST {
+            return Err(wrong("has more than 64 KiB: make it smaller".to_owned()));
         }
-        Self::parse(&text).map(Some)
+        let text = String::from_utf8(bytes)
+            .map_err(|error| wrong(format!("is not UTF-8 ({}): save it as UTF-8", error.utf8_error())))?;
+        Self::parse(&text).map(Some).map_err(wrong)
     }
 
     fn parse(text: &str) -> Result<Self, String> {
         let (mut pieces, mut rest) = (Vec::new(), text);
         while let Some((before, behind)) = rest.split_once(BRACES.0) {
             pieces.push(Piece::Text(before.to_owned()));
-            let (name, after) = behind
-                .split_once(BRACES.1)
-                .ok_or_else(|| "has {{ without }}: close it, or write one brace".to_owned())?;
+            let line = 1 + text[..text.len() - behind.len()].matches('\n').count();
+            let (name, after) = behind.split_once(BRACES.1).ok_or_else(|| {
+                format!("has {{{{ without }}}} in line {line}: close it, or write one brace")
+            })?;
             pieces.push(match name.trim() {
                 "status" => Piece::Status,
                 "title" => Piece::Title,
                 "type" => Piece::Type,
                 "id" => Piece::Id,
                 other => {
-                    return Err(format!("has no value for {other:?}: there are status, title, type and id"));
+                    let other: String = other.chars().take(20).collect();
+                    let there = "there are {{status}}, {{title}}, {{type}} and {{id}}";
+                    return Err(format!("has no value for {other:?} in line {line}: {there}"));
                 }
             });
             rest = after;
@@ -128,8 +133,8 @@ pub fn is_wanted(headers: &HeaderMap) -> bool {
 /// How much one of these types is liked, in thousandths: the most specific range that matches counts.
 fn liking<'a>(lines: impl Iterator<Item = &'a str>, types: &[&str]) -> u16 {
     let mut best = (0, 0);
-    for range in lines.flat_map(|line| line.split(',')) {
-        let mut parameters = range.split(';').map(str::trim);
+    for range in lines.flat_map(|line| split(line, ',')) {
+        let mut parameters = split(range, ';').map(str::trim);
         let name = parameters.next().unwrap_or_default().to_ascii_lowercase();
         let specific = match &*name {
             "*/*" => 1,
@@ -156,6 +161,17 @@ fn liking<'a>(lines: impl Iterator<Item = &'a str>, types: &[&str]) -> u16 {
     best.1
 }
 
+/// Splits a text where it is not quoted (RFC 9110 §5.6.4).
+fn split(text: &str, at: char) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut escaped) = (false, false);
+    text.split(move |c| {
+        let plain = !std::mem::take(&mut escaped);
+        quoted ^= c == '"' && plain;
+        escaped = c == '\\' && plain && quoted;
+        c == at && !quoted
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,8 +187,14 @@ mod tests {
 
     #[test]
     fn a_page_that_cannot_be_understood_is_refused() {
-        for bad in ["{{", "{{detail}}", "a {{status}", "{{}}"] {
-            assert!(Page::parse(bad).is_err(), "{bad}");
+        for (bad, told) in [
+            ("{{", "has {{ without }} in line 1: "),
+            ("a\n{{status}} {{detail}}", "has no value for \"detail\" in line 2: "),
+            ("\r\n\r\na {{status}", "has {{ without }} in line 3: "),
+            ("{{}}", "has no value for \"\" in line 1: "),
+        ] {
+            let refusal = Page::parse(bad).unwrap_err();
+            assert!(refusal.starts_with(told), "{refusal}");
         }
     }
 
@@ -193,6 +215,8 @@ mod tests {
             (&["text/html;level=1;q=0.3, application/*;q=0.2"], true),
             (&["*/*, text/html;q=0.1"], false),
             (&["text/html;q=nan"], false),
+            (&["*/*;q=0.1, text/plain;a=\"\\\", text/html;q=1, \""], false),
+            (&["text/plain;a=\"b\", text/html"], true),
             // Browsers.
             (
                 &["text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"],

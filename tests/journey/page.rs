@@ -7,9 +7,9 @@ use tempfile::NamedTempFile;
 
 use crate::support::{Reply, Sidecar, Stage, send};
 
-fn page(text: &str) -> NamedTempFile {
+fn page(text: impl AsRef<[u8]>) -> NamedTempFile {
     let mut file = NamedTempFile::new().expect("a file");
-    file.write_all(text.as_bytes()).expect("it is written");
+    file.write_all(text.as_ref()).expect("it is written");
     file
 }
 
@@ -56,12 +56,25 @@ fn without_a_page_nobody_gets_one() {
 
 #[test]
 fn a_page_that_cannot_be_used_is_refused_at_the_start() {
-    for (text, what) in [("{{name}}", "no value for \"name\""), (&*"x".repeat(65 * 1024), "more than 64 KiB")]
-    {
+    for (text, what) in [
+        (&b"<p>\n{{name}}"[..], "has no value for \"name\" in line 2: "),
+        (b"<p>{{id", "has {{ without }} in line 1: "),
+        (b"<p>\xff", "is not UTF-8 (invalid utf-8 sequence of 1 bytes from index 3): "),
+        (&b"x".repeat(64 * 1024 + 1), "has more than 64 KiB: "),
+        // Where it is cut it is no UTF-8.
+        (&"é".repeat(40 * 1024).into_bytes(), "has more than 64 KiB: "),
+    ] {
         let file = page(text);
         let refusal = Sidecar::refusal(|config| config.errors.page = file.path().display().to_string());
-        assert!(refusal.starts_with("errors.page: ") && refusal.contains(what), "{refusal}");
+        let told = format!("errors.page: {} {what}", file.path().display());
+        assert!(refusal.starts_with(&told), "{refusal}");
     }
+    let whole = page(b"x".repeat(64 * 1024));
+    let (_socket, nobody) = Stage::nobody();
+    let sidecar = Sidecar::with(nobody, |config| {
+        config.errors.page = whole.path().display().to_string();
+    });
+    assert_eq!(asked(&sidecar, "GET", "text/html").body.len(), 64 * 1024, "and one that just fits is not");
     let refusal = Sidecar::refusal(|config| config.errors.page = "/nowhere/page.html".to_owned());
     assert!(refusal.contains("can't be read"), "{refusal}");
 }
