@@ -115,10 +115,13 @@ impl Manager {
         }
         (0..shown.malformed).for_each(|_| self.metrics.load(Load::Malformed));
         (0..shown.forged).for_each(|_| self.metrics.load(Load::Forged));
-        match self.find(&shown, &mut session, now).await {
-            Ok(()) => {}
-            Err(error) if self.on_error == OnError::Reject => return Err(error),
-            Err(_) => session.found = Found::Unknown,
+        if let Err(problem) = self.find(&shown, &mut session, now).await {
+            if self.on_error == OnError::Reject {
+                self.metrics.load(Load::Unknown);
+                return Err(problem);
+            }
+            self.tell(Operation::Load, &problem);
+            session.found = Found::Unknown;
         }
         self.metrics.load(match &session.found {
             Found::Live(_) => Load::Live,
@@ -179,7 +182,7 @@ impl Manager {
         let found = timeout_at(deadline, self.store.load(token, now)).await;
         let found = found.map_err(late).and_then(|found| found);
         self.metrics.operation(Operation::Load, watch.elapsed());
-        found.inspect_err(|error| self.ill(Operation::Load, error))
+        found.inspect_err(|error| self.metrics.store_error(Operation::Load, error.kind.label()))
     }
 
     /// Commits what a response asks. The answer is not sent before this returns.
@@ -198,6 +201,7 @@ impl Manager {
             return Ok(Told { row: None, cookie: Tell::Leave, stale: Vec::new() });
         }
         let changes = if mode == Mode::Read { Changes::default() } else { changes };
+        let sure = changes.condition.is_some();
         let asked = Asked { changes, server_error, no_touch: mode == Mode::NoTouch, shown };
         if !matches!(found, Found::Live(_) | Found::No) || server_error {
             stale.clear();
@@ -216,8 +220,11 @@ impl Manager {
             Outcome { row: first.row, cookie: first.cookie, minted: None }
         } else {
             match self.write(found, asked, now).await.inspect_err(|failed| self.count_failed(failed)) {
-                // What must not be lost in silence: an ended session, a changed key.
-                Err(Failed::Store(_)) if self.on_error == OnError::Anonymous && first.may_be_lost() => {
+                // What must not be lost in silence: an ended session, a changed key, what the backend wants to be sure of.
+                Err(Failed::Store(problem))
+                    if self.on_error == OnError::Anonymous && first.may_be_lost() && !sure =>
+                {
+                    self.tell(Operation::Commit, &problem);
                     Outcome { row: Row::Unavailable, cookie: Cookie::Leave, minted: None }
                 }
                 other => other?,
@@ -247,7 +254,10 @@ impl Manager {
             Ok(Found::Ended(ended)) => Found::Gone(Some(ended)),
             Ok(_) => Found::Gone(None),
             // There is nothing to be lost but a renewed cookie.
-            Err(_) => Found::Unknown,
+            Err(problem) => {
+                self.tell(Operation::Load, &problem);
+                Found::Unknown
+            }
         }
     }
 
@@ -302,21 +312,22 @@ impl Manager {
             Failed::Store(error) => {
                 let unknown = error.kind == Kind::OutcomeUnknown;
                 self.metrics.save(if unknown { Save::Unknown } else { Save::Failed });
-                self.ill(Operation::Commit, error);
+                self.metrics.store_error(Operation::Commit, error.kind.label());
             }
         }
     }
 
-    /// Counts an ill store each time, and logs it at most once a second.
-    fn ill(&self, operation: Operation, problem: &store::Error) {
-        let kind = problem.kind.label();
-        self.metrics.store_error(operation, kind);
-        match self.limited.allow() {
-            Some(suppressed) => {
-                let operation = operation.label();
-                error!(operation, kind, suppressed, "the store is ill: {problem}");
-            }
-            None => debug!("the store is ill: {problem}"),
+    /// May an ill store be logged now? At most once a second, whoever asks; says how often not since the last time.
+    pub fn may_tell(&self) -> Option<u64> {
+        self.limited.allow()
+    }
+
+    /// Logs an ill store where the client gets no error, which would be logged.
+    fn tell(&self, operation: Operation, problem: &store::Error) {
+        let (operation, kind) = (operation.label(), problem.kind.label());
+        match self.may_tell() {
+            Some(suppressed) => error!(operation, kind, suppressed, "the store is ill: {problem}"),
+            None => debug!(operation, kind, "the store is ill: {problem}"),
         }
     }
 }

@@ -11,6 +11,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::backend::Lease;
+use super::muted::Turn;
 use super::timer::Alarm;
 use crate::telemetry::metrics::{Metrics, Side};
 use crate::wire::names::Guard;
@@ -104,7 +105,11 @@ impl HttpBody for Upload {
 }
 
 /// A response's body on its way to the client.
-pub struct Body(Source);
+pub struct Body {
+    source: Source,
+    /// Its request is answered when hyper has done with this.
+    _turn: Option<Turn>,
+}
 
 enum Source {
     /// Made by us, in one piece.
@@ -119,12 +124,12 @@ enum Source {
 impl Body {
     /// A body of our own.
     pub const fn made(bytes: Bytes) -> Self {
-        Self(Source::Made(Some(bytes)))
+        Self::of(Source::Made(Some(bytes)))
     }
 
     /// No body.
     pub const fn empty() -> Self {
-        Self(Source::Made(None))
+        Self::of(Source::Made(None))
     }
 
     /// The backend's body. At its end the backend's connection is free for the next request; if it is dropped
@@ -136,7 +141,16 @@ impl Body {
         } else {
             Some(lease)
         };
-        Self(Source::Backend { inner, customs, lease })
+        Self::of(Source::Backend { inner, customs, lease })
+    }
+
+    const fn of(source: Source) -> Self {
+        Self { source, _turn: None }
+    }
+
+    /// The same; when hyper has done with it its request is answered.
+    pub fn ending(self, turn: Turn) -> Self {
+        Self { _turn: Some(turn), ..self }
     }
 }
 
@@ -148,7 +162,7 @@ impl HttpBody for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match &mut self.0 {
+        match &mut self.source {
             Source::Made(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Source::Backend { inner, customs, lease } => {
                 let polled = Pin::new(&mut *inner).poll_frame(cx);
@@ -167,14 +181,14 @@ impl HttpBody for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
+        match &self.source {
             Source::Made(bytes) => bytes.is_none(),
             Source::Backend { inner, .. } => inner.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.source {
             Source::Made(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Source::Backend { inner, .. } => inner.size_hint(),
         }

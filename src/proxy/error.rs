@@ -5,6 +5,7 @@ use std::fmt;
 use http::StatusCode;
 
 use crate::session::Refusal;
+use crate::store;
 use crate::telemetry::metrics::BackendError;
 
 /// Whose fault it is.
@@ -33,6 +34,10 @@ pub enum Kind {
     Body,
     /// The client took too long to send its request.
     Timeout,
+    /// The request's target is too long.
+    TargetTooLong,
+    /// The request's head is too long, or has too many headers.
+    HeadTooLarge,
     /// `X-Session-If-Version` did not hold.
     VersionConflict,
     /// The session was ended meanwhile, and `session.on_gone` is `reject`.
@@ -71,6 +76,8 @@ impl Error {
             | Kind::Expectation
             | Kind::Body
             | Kind::Timeout
+            | Kind::TargetTooLong
+            | Kind::HeadTooLarge
             | Kind::VersionConflict
             | Kind::SessionGone => Side::Client,
             Kind::Backend(_) | Kind::DirectiveRefused(_) => Side::Backend,
@@ -92,6 +99,11 @@ impl Error {
         self
     }
 
+    /// What is wrong with the store, where that is behind it.
+    pub fn store(&self) -> Option<&store::Error> {
+        self.source.as_ref()?.downcast_ref()
+    }
+
     /// The status, the stable end of the problem's `type`, and its title.
     pub const fn problem(&self) -> (StatusCode, &'static str, &'static str) {
         match &self.kind {
@@ -104,6 +116,14 @@ impl Error {
             }
             Kind::Body => (StatusCode::BAD_REQUEST, "incomplete-body", "The request's body is incomplete"),
             Kind::Timeout => (StatusCode::REQUEST_TIMEOUT, "request-timeout", "The request took too long"),
+            Kind::TargetTooLong => {
+                (StatusCode::URI_TOO_LONG, "target-too-long", "The request's target is too long")
+            }
+            Kind::HeadTooLarge => (
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "head-too-large",
+                "The request's headers are too large, or too many",
+            ),
             Kind::VersionConflict => {
                 (StatusCode::CONFLICT, "version-conflict", "The session has changed since it was read")
             }

@@ -12,10 +12,12 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, warn};
 
+use super::ids::Ids;
+use super::muted::{Muted, Turns};
 use super::nonce::Nonces;
 use super::patience::Patient;
 use super::timer::Wheel;
-use super::visit::{Ids, Served, Visitor};
+use super::visit::{Served, Visitor};
 use super::{Address, Backend, Proxy, Rules};
 use crate::drain::{Drain, Guard};
 use crate::telemetry::logging::Limited;
@@ -164,11 +166,13 @@ impl Worker {
             guard: drain.guard(),
             peer: Arc::new(peer.into()),
             called: Arc::default(),
+            turns: Turns::default(),
         };
         let patience = self.proxy.rules.load().client_timeout;
         let mut http = self.http.clone();
         http.header_read_timeout(patience);
         let socket = Patient::new(TokioIo::new(stream), self.wheel.alarm(), patience);
-        tokio::spawn(Served::new(&http, socket, visitor, drain.signal()).serve());
+        let (stuck, socket) = (socket.alarm(), Muted::new(socket, visitor.turns.clone()));
+        tokio::spawn(Served::new(&http, socket, stuck, visitor, drain.signal()).serve());
     }
 }

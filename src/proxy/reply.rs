@@ -9,6 +9,7 @@ use super::Rules;
 use super::body::Body;
 use super::error::{Error, Kind};
 use super::page::Fill;
+use crate::time::Timestamp;
 use crate::wire::caching;
 
 /// What a problem's `type` begins with; its end is stable.
@@ -43,16 +44,17 @@ pub fn problem(error: &Error, id: &HeaderValue, rules: &Rules, html: bool) -> Re
     response.map(|text| Body::made(Bytes::from(text)))
 }
 
-/// The same as a message, for a connection that nobody serves any longer.
-pub fn text(error: &Error, id: &HeaderValue) -> String {
+/// The same as a message, for a connection that nobody serves any longer, and a client whose wishes nobody knows.
+pub fn text(error: &Error, id: &HeaderValue, now: Timestamp) -> String {
     let response = made(error, id);
     let status = response.status();
     let mut text =
         format!("HTTP/1.1 {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or_default());
-    for (name, value) in response.headers() {
+    for (name, value) in response.headers().iter().filter(|(name, _)| *name != CONNECTION) {
         text += &format!("{name}: {}\r\n", value.to_str().unwrap_or_default());
     }
-    text += &format!("content-length: {}\r\nconnection: close\r\n\r\n", response.body().len());
+    let (length, date) = (response.body().len(), now.http_date());
+    text += &format!("content-length: {length}\r\ndate: {date}\r\nconnection: close\r\n\r\n");
     text + response.body()
 }
 

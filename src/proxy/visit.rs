@@ -3,36 +3,41 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{HeaderValue, Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1::{Builder, UpgradeableConnection};
 use hyper::service::Service;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::body::Body;
-use super::error::{Error, Kind};
+use super::error::{Error, Kind, Side};
 use super::finish::{Begun, Finish};
+use super::ids::Ids;
+use super::muted::{Muted, Turn, Turns};
 use super::patience::Patient;
 use super::timer::Alarm;
 use super::{Caller, Proxy, Rules, Waited, page, reply};
 use crate::drain::{Guard, Signal};
 use crate::telemetry::metrics::{Metrics, Raised};
-use crate::time::{Clock, Stopwatch};
+use crate::time::Stopwatch;
 use crate::wire::forwarded::Peer;
 
 /// What a connection that has brought no request yet may take to bring one when all are asked to close.
 const LAST_CALL: Duration = Duration::from_millis(300);
 
+/// A client's end of a connection.
+type Socket = Muted<Patient<TokioIo<TcpStream>>>;
+
 /// A client's connection, which finishes its request and closes when told to.
 pub struct Served {
-    connection: UpgradeableConnection<Patient<TokioIo<TcpStream>>, Visitor>,
+    connection: UpgradeableConnection<Socket, Visitor>,
     /// Rings when the client takes nothing of what is sent to it.
     stuck: Alarm,
     closing: Closing,
@@ -52,14 +57,9 @@ enum Closing {
 }
 
 impl Served {
-    /// Serves `visitor` over `socket` until `signal` comes.
-    pub fn new(
-        http: &Builder,
-        socket: Patient<TokioIo<TcpStream>>,
-        visitor: Visitor,
-        signal: Signal,
-    ) -> Self {
-        let (called, raised, stuck) = (visitor.called.clone(), visitor.metrics.connection(), socket.alarm());
+    /// Serves `visitor` over `socket` until `signal` comes, or `stuck` rings.
+    pub fn new(http: &Builder, socket: Socket, stuck: Alarm, visitor: Visitor, signal: Signal) -> Self {
+        let (called, raised) = (visitor.called.clone(), visitor.metrics.connection());
         let connection = http.serve_connection(socket, visitor).with_upgrades();
         Self { connection, stuck, closing: Closing::Open(signal), called, _raised: raised }
     }
@@ -68,9 +68,7 @@ impl Served {
     pub async fn serve(mut self) {
         if let Err(error) = (&mut self).await {
             debug!("a connection with a client broke: {error}");
-            if error.is_timeout() {
-                self.apologise().await;
-            }
+            self.apologise(&error).await;
         }
     }
 
@@ -90,13 +88,21 @@ impl Served {
         }
     }
 
-    /// Tells a client why the head that it has begun is not waited for any longer.
-    async fn apologise(self) {
-        let Some(parts) = self.connection.into_parts().filter(|parts| !parts.read_buf.is_empty()) else {
-            return;
+    /// Tells a client why the head that it has begun is not waited for any longer, or is none.
+    async fn apologise(self, why: &hyper::Error) {
+        let Some(parts) = self.connection.into_parts() else { return };
+        let error = match parts.io.said() {
+            Some(StatusCode::URI_TOO_LONG) => Error::new(Kind::TargetTooLong),
+            Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE) => Error::new(Kind::HeadTooLarge),
+            // hyper says what it could not parse, and nothing of what stands there.
+            Some(_) => Error::new(Kind::BadRequest).saying(why.to_string()),
+            None if why.is_timeout() && !parts.read_buf.is_empty() => Error::new(Kind::Timeout),
+            None => return,
         };
-        let mut stream = parts.io.into_inner().into_inner();
-        let text = reply::text(&Error::new(Kind::Timeout), &parts.service.ids.next());
+        let (id, now) = (parts.service.ids.next(), parts.service.proxy.clock.now());
+        note(&error, &id, &parts.service.proxy.rules.load());
+        let mut stream = parts.io.into_inner().into_inner().into_inner();
+        let text = reply::text(&error, &id, now);
         // Whoever has not read a first answer gets no time for it.
         if stream.try_write(text.as_bytes()).is_ok() {
             drop(stream.shutdown().await);
@@ -126,32 +132,6 @@ impl Future for Served {
     }
 }
 
-/// Request IDs: the worker's random beginning and a number.
-pub struct Ids {
-    start: u64,
-    next: AtomicU64,
-}
-
-impl Default for Ids {
-    /// Draws a beginning.
-    fn default() -> Self {
-        let mut bits = [0; 8];
-        // IDs only have to differ; the time will do where there is no randomness.
-        let start = match aws_lc_rs::rand::fill(&mut bits) {
-            Ok(()) => u64::from_ne_bytes(bits),
-            Err(_) => Clock::system().now().as_millis().unsigned_abs(),
-        };
-        Self { start, next: AtomicU64::new(0) }
-    }
-}
-
-impl Ids {
-    fn next(&self) -> HeaderValue {
-        let id = format!("{:016x}{:08x}", self.start, self.next.fetch_add(1, Relaxed));
-        HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("-"))
-    }
-}
-
 /// A client, as the service that hyper calls.
 pub struct Visitor {
     /// Carries its requests.
@@ -168,6 +148,8 @@ pub struct Visitor {
     pub peer: Arc<Peer>,
     /// Set by its first request.
     pub called: Arc<AtomicBool>,
+    /// Which of its requests are not answered yet.
+    pub turns: Turns,
 }
 
 impl Service<Request<Incoming>> for Visitor {
@@ -184,6 +166,7 @@ impl Service<Request<Incoming>> for Visitor {
             proxy: self.proxy.clone(),
             caller: Caller { rules, peer: self.peer.clone(), id, alarm: self.alarm.clone() },
             metrics: self.metrics.clone(),
+            turn: self.turns.take(),
         };
         Box::pin(Finish::new(exchange.run(request, begun.clone()), begun, self.guard.clone()))
     }
@@ -203,11 +186,30 @@ impl Visitor {
     }
 }
 
+/// Logs an error under the ID that its response has: the client's own only for those who look for it, an ill store's
+/// at most once a second.
+fn note(error: &Error, id: &HeaderValue, rules: &Rules) {
+    let (status, problem, _) = error.problem();
+    let (id, status) = (id.to_str().unwrap_or_default(), status.as_u16());
+    match error.side {
+        Side::Client => debug!(id, status, problem, "{error}"),
+        Side::Backend | Side::Sidecar => warn!(id, status, problem, "{error}"),
+        Side::Store => {
+            let kind = error.store().map(|problem| problem.kind.label());
+            match rules.manager.may_tell() {
+                Some(suppressed) => error!(id, status, problem, kind, suppressed, "{error}"),
+                None => debug!(id, status, problem, kind, "{error}"),
+            }
+        }
+    }
+}
+
 /// One request on its way, with its accounts.
 struct Exchange {
     proxy: Arc<Proxy>,
     caller: Caller,
     metrics: Arc<Metrics>,
+    turn: Turn,
 }
 
 impl Exchange {
@@ -222,13 +224,7 @@ impl Exchange {
         let html = self.caller.rules.page.is_some() && page::is_wanted(request.headers());
         let result = self.proxy.exchange(request, &self.caller, &begun, &waited).await;
         let mut response = result.unwrap_or_else(|error| {
-            let id = self.caller.id.to_str().unwrap_or_default();
-            let (status, slug, _) = error.problem();
-            if error.side == super::error::Side::Client {
-                debug!(id, status = status.as_u16(), problem = slug, "{error}");
-            } else {
-                warn!(id, status = status.as_u16(), problem = slug, "{error}");
-            }
+            note(&error, &self.caller.id, &self.caller.rules);
             reply::problem(&error, &self.caller.id, &self.caller.rules, html)
         });
         // A client of HTTP/1.0 is answered in kind, and its connection ends: behind other proxies its keep-alive is
@@ -240,7 +236,11 @@ impl Exchange {
             self.log(&method, &path, &response, took, &waited);
         }
         drop(in_flight);
-        Ok(response)
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            self.turn.never_ends();
+            return Ok(response);
+        }
+        Ok(response.map(|body| body.ending(self.turn)))
     }
 
     fn log(&self, method: &Method, path: &str, response: &Response<Body>, took: Duration, waited: &Waited) {

@@ -6,21 +6,10 @@ use std::time::Duration;
 
 use coatroom::time::Length;
 
-use super::{GET, OK, answer, before, with};
-use crate::support::{Line, Reply, Sidecar, Stage, send};
+use super::{GET, OK, answer, before, is_problem, with};
+use crate::support::{Line, Sidecar, Stage, send};
 
 const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi";
-
-/// A problem, told as all of them are.
-fn is_problem(reply: &Reply, status: u16, slug: &str) {
-    assert_eq!((reply.status, &*reply.problem()), (status, slug));
-    assert_eq!(reply.header("content-type"), Some("application/problem+json"));
-    assert_eq!(reply.header("cache-control"), Some("no-store"));
-    let problem: serde_json::Value = serde_json::from_slice(&reply.body).expect("JSON");
-    assert_eq!(problem["status"], status);
-    assert_eq!(problem["instance"].as_str(), reply.header("x-request-id"));
-    assert_eq!(reply.header("set-cookie"), None);
-}
 
 #[test]
 fn a_backend_that_is_not_there_is_a_502() {
@@ -242,4 +231,53 @@ fn an_upload_that_the_backend_does_not_take_is_the_backends_fault() {
     client.rest();
     drop(client);
     upload.join().expect("it stops");
+}
+
+/// What is no request, behind one that is.
+#[test]
+fn a_head_that_is_none_is_a_problem_behind_other_requests_too() {
+    let stage = Stage::new();
+    let sidecar = before(&stage);
+    let mut client = Line::to(sidecar.address());
+    client.send(GET).send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n").send("no request\r\n\r\n");
+    let mut backend = stage.accept();
+    answer(&mut backend);
+    assert_eq!(client.reply().text(), "ok");
+    backend.request();
+    backend.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
+    assert_eq!(client.reply_to_head().status, 200);
+    is_problem(&client.reply(), 400, "bad-request");
+    client.ends();
+}
+
+#[test]
+fn a_backends_answer_that_says_as_little_as_hypers_own_passes_as_it_is() {
+    let stage = Stage::new();
+    let sidecar = with(&stage, |config| config.headers.vary = false);
+    let mut client = Line::to(sidecar.address());
+    client.send(GET);
+    let mut backend = stage.accept();
+    backend.request();
+    backend.send("HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+    let reply = client.reply();
+    assert_eq!((reply.status, reply.body.len(), reply.header("x-request-id")), (400, 0, None));
+}
+
+/// Whose last bytes wait for the client when the next head turns out to be none.
+#[test]
+fn a_long_response_is_whole_whatever_comes_behind_its_request() {
+    const LONG: usize = 20_000_000;
+    let stage = Stage::new();
+    let sidecar = before(&stage);
+    let mut client = Line::to(sidecar.address());
+    client.send(GET).send("no request\r\n\r\n");
+    let mut backend = stage.accept();
+    backend.request();
+    backend.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {LONG}\r\n\r\n"));
+    let pouring = thread::spawn(move || backend.try_send(vec![b'x'; LONG]));
+    let reply = client.reply();
+    assert!(reply.body.len() == LONG && reply.body.iter().all(|byte| *byte == b'x'));
+    assert_eq!(client.reply().status, 400);
+    assert!(pouring.join().expect("it is taken"));
+    client.ends();
 }

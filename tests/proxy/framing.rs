@@ -1,6 +1,6 @@
 //! Messages that two readers could understand in two ways: refused, or passed on in one way only.
 
-use super::{GET, OK, answer, before};
+use super::{GET, OK, answer, before, is_problem};
 use crate::support::{Line, Stage};
 
 /// The request is refused, the connection ends, and the backend hears of none of it.
@@ -9,7 +9,11 @@ fn refused(request: impl AsRef<[u8]>) -> u16 {
     let sidecar = before(&stage);
     let mut client = Line::to(sidecar.address());
     client.send(request.as_ref());
-    let status = client.reply().status;
+    let reply = client.reply();
+    let (status, slug) = (reply.status, reply.problem());
+    is_problem(&reply, status, &slug);
+    assert_eq!(slug, if status == 431 { "head-too-large" } else { "bad-request" });
+    assert!(reply.header("connection") == Some("close") && reply.header("date").is_some(), "{reply:?}");
     client.finish().rest();
     sidecar.until("coatroom_http_connections", 0);
     assert!(stage.is_quiet(), "{:?}", String::from_utf8_lossy(request.as_ref()));

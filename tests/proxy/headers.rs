@@ -1,6 +1,6 @@
 //! Headers of requests on their way to the backend.
 
-use super::{GET, OK, before, with};
+use super::{GET, OK, before, is_problem, with};
 use crate::support::{Line, Seen, Sidecar, Stage};
 
 /// What a backend sees of a request with these headers.
@@ -237,12 +237,12 @@ fn as_many_headers_as_can_be_pass_and_one_more_is_refused() {
         99 + 2
     );
     let reply = Line::to(sidecar.address()).ask(&format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", lines(100)));
-    assert_eq!(reply.status, 431);
+    is_problem(&reply, 431, "head-too-large");
     let mut client = Line::to(sidecar.address());
     client.try_send(format!("GET / HTTP/1.1\r\nHost: a\r\nX-Long: {}", "x".repeat(500_000)));
-    assert_eq!(client.reply().status, 431);
+    is_problem(&client.reply(), 431, "head-too-large");
     let long = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(70_000));
-    assert_eq!(Line::to(sidecar.address()).ask(&long).status, 414);
+    is_problem(&Line::to(sidecar.address()).ask(&long), 414, "target-too-long");
     assert!(stage.is_quiet());
     assert_eq!(sidecar.metric("coatroom_panics_total"), 0);
 }

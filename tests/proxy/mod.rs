@@ -18,7 +18,7 @@ mod upgrade;
 use coatroom::config::Config;
 use coatroom::time::Length;
 
-use crate::support::{Line, Sidecar, Stage};
+use crate::support::{Line, Reply, Sidecar, Stage};
 
 /// A request with no body.
 const GET: &str = "GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n";
@@ -43,4 +43,15 @@ fn with(stage: &Stage, change: impl FnOnce(&mut Config)) -> Sidecar {
 fn answer(backend: &mut Line) {
     backend.request();
     backend.send(OK);
+}
+
+/// A problem, told as all of them are.
+fn is_problem(reply: &Reply, status: u16, slug: &str) {
+    assert_eq!((reply.status, &*reply.problem()), (status, slug));
+    assert_eq!(reply.header("content-type"), Some("application/problem+json"));
+    assert_eq!(reply.header("cache-control"), Some("no-store"));
+    let problem: serde_json::Value = serde_json::from_slice(&reply.body).expect("JSON");
+    assert_eq!(problem["status"], status);
+    assert_eq!(problem["instance"], reply.header("x-request-id").expect("an ID"));
+    assert_eq!(reply.header("set-cookie"), None);
 }
