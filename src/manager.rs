@@ -220,7 +220,8 @@ impl Manager {
             Outcome { row: first.row, cookie: first.cookie, minted: None }
         } else {
             match self.write(found, asked, now).await.inspect_err(|failed| self.count_failed(failed)) {
-                // What must not be lost in silence: an ended session, a changed key, what the backend wants to be sure of.
+                // What must not be lost in silence: an ended session, a changed key, and what the backend wants to be
+                // sure of.
                 Err(Failed::Store(problem))
                     if self.on_error == OnError::Anonymous && first.may_be_lost() && !sure =>
                 {

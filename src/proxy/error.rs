@@ -170,3 +170,44 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::Reason;
+
+    #[test]
+    fn the_readme_has_each_type_with_its_status_and_no_other() {
+        let refusal =
+            Refusal { directive: "Set".to_owned(), reason: Reason::Malformed, detail: String::new() };
+        let all = [
+            Kind::BadRequest,
+            Kind::Method,
+            Kind::Expectation,
+            Kind::Body,
+            Kind::Timeout,
+            Kind::TargetTooLong,
+            Kind::HeadTooLarge,
+            Kind::VersionConflict,
+            Kind::SessionGone,
+            Kind::Backend(BackendError::Reset),
+            Kind::Backend(BackendError::HeadTimeout),
+            Kind::DirectiveRefused(refusal),
+            Kind::StoreUnavailable,
+            Kind::OutcomeUnknown,
+            Kind::SessionTooLarge,
+        ];
+        let readme = include_str!("../../README.md");
+        let (_, table) = readme.split_once("| `type` | status | whose fault |\n").unwrap();
+        let (table, _) = table.split_once("\n\n").unwrap();
+        for kind in all {
+            let error = Error::new(kind);
+            let (status, slug, title) = error.problem();
+            let row = table.lines().find(|row| row.contains(&format!("`{slug}`")));
+            assert!(row.is_some_and(|row| row.contains(status.as_str())), "{status} {slug}");
+            assert!(error.to_string() == title && error.store().is_none());
+        }
+        let types = table.lines().filter_map(|row| row.split('|').nth(1)).flat_map(|types| types.split(','));
+        assert_eq!(types.filter(|name| name.contains('`')).count(), 15, "{table}");
+    }
+}

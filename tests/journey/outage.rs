@@ -7,14 +7,16 @@ use coatroom::store::OnError;
 
 use crate::support::{Backend, Browser, Redis, Reply, Sidecar};
 
-const SET: (&str, &str) = ("X-Session-Set", "{\"a\":2}");
-const FLUSH: (&str, &str) = ("X-Session-Flush", "true");
-const CYCLE: (&str, &str) = ("X-Session-Cycle-Key", "true");
-const IF_VERSION: (&str, &str) = ("X-Session-If-Version", "0000000000000001");
-const PAST: (&str, &str) = ("X-Session-Expiry", "-1");
+pub(super) const SET: (&str, &str) = ("X-Session-Set", "{\"a\":2}");
+pub(super) const FLUSH: (&str, &str) = ("X-Session-Flush", "true");
+pub(super) const CYCLE: (&str, &str) = ("X-Session-Cycle-Key", "true");
+pub(super) const IF_VERSION: (&str, &str) = ("X-Session-If-Version", "0000000000000001");
+pub(super) const PAST: (&str, &str) = ("X-Session-Expiry", "-1");
 
-const REJECT: fn(&mut Config) = |_| {};
-const ANONYMOUS: fn(&mut Config) = |config| config.store.on_error = OnError::Anonymous;
+/// Settings with that `store.on_error`.
+pub(super) fn on(error: OnError) -> impl Fn(&mut Config) + Copy {
+    move |config| config.store.on_error = error
+}
 
 /// A response of our own that says that sessions are not available, and leaves the cookie alone.
 fn is_unavailable(reply: &Reply) {
@@ -26,7 +28,7 @@ fn is_unavailable(reply: &Reply) {
 }
 
 /// A visitor with a session that holds `a`, and the server that it is on.
-fn visitor(backend: &Backend, change: fn(&mut Config)) -> (Redis, Sidecar, Browser) {
+pub(super) fn visitor(backend: &Backend, change: impl FnOnce(&mut Config)) -> (Redis, Sidecar, Browser) {
     let redis = Redis::durable();
     let sidecar = Sidecar::on(&redis, backend.address, change);
     let mut browser = sidecar.browser();
@@ -35,7 +37,7 @@ fn visitor(backend: &Backend, change: fn(&mut Config)) -> (Redis, Sidecar, Brows
 }
 
 /// Once the server is back the session is as it was.
-fn is_as_before(mut redis: Redis, sidecar: &Sidecar, backend: &Backend, browser: &mut Browser) {
+pub(super) fn is_as_before(mut redis: Redis, sidecar: &Sidecar, backend: &Backend, browser: &mut Browser) {
     redis.restart();
     crate::support::child::until(|| {
         (browser.get("/").status == 200 && backend.last().data() != "{}").then_some(())
@@ -47,7 +49,7 @@ fn is_as_before(mut redis: Redis, sidecar: &Sidecar, backend: &Backend, browser:
 #[test]
 fn a_session_that_cannot_be_read_is_a_503_and_the_backend_is_not_asked() {
     let backend = Backend::obedient();
-    let (mut redis, sidecar, mut browser) = visitor(&backend, REJECT);
+    let (mut redis, sidecar, mut browser) = visitor(&backend, on(OnError::Reject));
     redis.kill();
     let asked = backend.seen().len();
     for wanted in [&[][..], &[SET], &[FLUSH]] {
@@ -61,7 +63,7 @@ fn a_session_that_cannot_be_read_is_a_503_and_the_backend_is_not_asked() {
 #[test]
 fn anonymous_goes_on_without_a_session_and_changes_neither_store_nor_cookie() {
     let backend = Backend::obedient();
-    let (mut redis, sidecar, mut browser) = visitor(&backend, ANONYMOUS);
+    let (mut redis, sidecar, mut browser) = visitor(&backend, on(OnError::Anonymous));
     redis.kill();
     for wanted in [&[][..], &[SET], &[("X-Session-Clear", "true")], &[("X-Session-Save", "true")]] {
         let reply = browser.ask(wanted);
@@ -77,18 +79,19 @@ fn anonymous_goes_on_without_a_session_and_changes_neither_store_nor_cookie() {
     is_as_before(redis, &sidecar, &backend, &mut browser);
 }
 
-/// Asks at `/slow`, and lets the backend answer only when the server is gone.
-fn during(
+/// Asks at `/slow`, and lets the backend answer only when the server is ill.
+pub(super) fn during(
     redis: &mut Redis,
     browser: &Browser,
     gate: &crate::support::gate::Gate,
     wanted: &[(&str, &str)],
+    hurt: fn(&mut Redis),
 ) -> Reply {
     thread::scope(|scope| {
         let mut late = browser.clone();
         let late = scope.spawn(move || late.ask_at("/slow", wanted));
         gate.wait();
-        redis.kill();
+        hurt(redis);
         gate.open();
         late.join().expect("it is answered")
     })
@@ -98,8 +101,8 @@ fn during(
 fn a_session_that_cannot_be_written_is_a_503_in_place_of_the_response() {
     for wanted in [SET, FLUSH, CYCLE, PAST] {
         let (backend, gate) = Backend::slow();
-        let (mut redis, sidecar, mut browser) = visitor(&backend, REJECT);
-        let reply = during(&mut redis, &browser, &gate, &[wanted]);
+        let (mut redis, sidecar, mut browser) = visitor(&backend, on(OnError::Reject));
+        let reply = during(&mut redis, &browser, &gate, &[wanted], Redis::kill);
         assert_eq!(reply.status, 503, "{reply:?}");
         assert!(["store-unavailable", "outcome-unknown"].contains(&&*reply.problem()), "{reply:?}");
         assert_eq!((reply.header("set-cookie"), reply.header("retry-after")), (None, Some("1")));
@@ -111,8 +114,8 @@ fn a_session_that_cannot_be_written_is_a_503_in_place_of_the_response() {
 fn anonymous_lets_a_response_pass_that_cannot_be_saved_but_no_logout_and_no_login() {
     for (wanted, passes) in [(SET, true), (FLUSH, false), (CYCLE, false), (PAST, false)] {
         let (backend, gate) = Backend::slow();
-        let (mut redis, sidecar, mut browser) = visitor(&backend, ANONYMOUS);
-        let reply = during(&mut redis, &browser, &gate, &[wanted]);
+        let (mut redis, sidecar, mut browser) = visitor(&backend, on(OnError::Anonymous));
+        let reply = during(&mut redis, &browser, &gate, &[wanted], Redis::kill);
         assert_eq!(
             (reply.status, reply.header("set-cookie")),
             (if passes { 200 } else { 503 }, None),
@@ -125,8 +128,8 @@ fn anonymous_lets_a_response_pass_that_cannot_be_saved_but_no_logout_and_no_logi
 #[test]
 fn a_new_session_that_cannot_be_created_is_refused_or_passes_without_a_cookie() {
     let backend = Backend::obedient();
-    for (change, status) in [(REJECT, 503), (ANONYMOUS, 200)] {
-        let (mut redis, sidecar, _) = visitor(&backend, change);
+    for (error, status) in [(OnError::Reject, 503), (OnError::Anonymous, 200)] {
+        let (mut redis, sidecar, _) = visitor(&backend, on(error));
         redis.kill();
         let reply = sidecar.browser().ask(&[SET]);
         assert_eq!((reply.status, reply.header("set-cookie")), (status, None));
@@ -136,7 +139,7 @@ fn a_new_session_that_cannot_be_created_is_refused_or_passes_without_a_cookie() 
 #[test]
 fn an_outage_is_counted_each_time_by_its_kind() {
     let backend = Backend::obedient();
-    let (mut redis, sidecar, mut browser) = visitor(&backend, REJECT);
+    let (mut redis, sidecar, mut browser) = visitor(&backend, on(OnError::Reject));
     redis.kill();
     let count = || -> u64 {
         let kinds = ["unreachable", "broken", "timeout"];

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use coatroom::config::Config;
 use tempfile::NamedTempFile;
 
-use crate::support::{Reply, Sidecar, Stage, send};
+use crate::support::{Line, Reply, Sidecar, Stage, send};
 
 fn page(text: impl AsRef<[u8]>) -> NamedTempFile {
     let mut file = NamedTempFile::new().expect("a file");
@@ -40,6 +40,16 @@ fn who_asks_for_html_gets_the_page_and_everybody_else_the_problem() {
     for name in ["vary", "cache-control"] {
         assert_eq!(problem.header(name), html.header(name));
     }
+    let mut old = Line::to(sidecar.address());
+    let html = old.ask("GET / HTTP/1.0\r\nHost: a\r\nAccept: text/html\r\n\r\n");
+    assert!(html.status == 502 && html.text().starts_with("<h1>502</h1>"), "{html:?}");
+    old.ends();
+    let none = send(sidecar.address(), "nothing\r\nAccept: text/html\r\n\r\n");
+    assert_eq!(
+        (none.status, &*none.problem()),
+        (400, "bad-request"),
+        "nobody knows what such a client likes"
+    );
     let head = asked(&sidecar, "HEAD", "text/html");
     assert_eq!((head.status, head.body.len()), (502, 0));
     assert_eq!(head.header("content-type"), Some("text/html; charset=utf-8"));

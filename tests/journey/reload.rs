@@ -183,6 +183,27 @@ fn a_config_map_that_changes_is_found_and_a_file_beside_it_too() {
 }
 
 #[test]
+fn the_page_for_errors_follows_its_file_and_a_bad_one_leaves_the_old_one() {
+    let running = Running::with("");
+    let page = running.folder.path().join("page.html");
+    fs::write(&page, "one {{status}}").expect("it is written");
+    let refused = || {
+        let wants = [("Accept", "text/html"), ("Want-X-Session-Set", "no JSON")];
+        running.browser().request("GET", "/", &wants, "").text()
+    };
+    assert!(refused().starts_with('{'));
+    running.write(&format!("{EXPLAIN}errors.page = \"{}\"", page.display()));
+    running.hang_up(APPLIED);
+    assert_eq!(refused(), "one 502");
+    fs::write(&page, "two {{status").expect("it is written");
+    running.hang_up(FAILED);
+    assert_eq!(refused(), "one 502");
+    fs::write(&page, "two {{status}}").expect("it is written");
+    running.hang_up(APPLIED);
+    assert_eq!(refused(), "two 502");
+}
+
+#[test]
 fn what_waits_for_a_restart_is_named_and_the_rest_is_in_force() {
     let running = Running::with(EXPLAIN);
     let waiting = "store.key_prefix = \"x\"\nproxy.workers = 3\nsession.realm = \"x\"";

@@ -20,7 +20,8 @@ pub struct Child {
     process: std::process::Child,
     /// Where clients connect.
     pub address: SocketAddr,
-    telemetry: SocketAddr,
+    /// Where probes connect.
+    pub telemetry: SocketAddr,
     log: Arc<Mutex<String>>,
 }
 
