@@ -1,7 +1,7 @@
 //! `errors.page`: errors of our own for people, where a client asks for HTML.
 
 use std::fmt::Write as _;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read as _;
 
 use http::HeaderMap;
@@ -56,10 +56,15 @@ impl Page {
             return Ok(None);
         }
         let wrong = |what: String| format!("{} {what}", config.page);
+        let unreadable = |error| wrong(format!("can't be read ({error}): name a file that can be"));
+        // A pipe would be read once, and whoever opens one waits for its writer.
+        if !fs::metadata(&config.page).map_err(unreadable)?.is_file() {
+            return Err(wrong("is no file: name one".to_owned()));
+        }
         let mut bytes = Vec::new();
         File::open(&config.page)
             .and_then(|file| file.take(MOST + 1).read_to_end(&mut bytes))
-            .map_err(|error| wrong(format!("can't be read ({error}): name a file that can be")))?;
+            .map_err(unreadable)?;
         if bytes.len() as u64 > MOST {
             return Err(wrong("has more than 64 KiB: make it smaller".to_owned()));
         }

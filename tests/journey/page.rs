@@ -85,6 +85,12 @@ fn a_page_that_cannot_be_used_is_refused_at_the_start() {
         config.errors.page = whole.path().display().to_string();
     });
     assert_eq!(asked(&sidecar, "GET", "text/html").body.len(), 64 * 1024, "and one that just fits is not");
-    let refusal = Sidecar::refusal(|config| config.errors.page = "/nowhere/page.html".to_owned());
-    assert!(refusal.contains("can't be read"), "{refusal}");
+    for (place, what) in [
+        ("/nowhere/page.html", "can't be read (No such file"),
+        ("/dev/zero", "is no file: "),
+        ("/", "is no file: "),
+    ] {
+        let refusal = Sidecar::refusal(|config| config.errors.page = place.to_owned());
+        assert!(refusal.starts_with(&format!("errors.page: {place} {what}")), "{refusal}");
+    }
 }
