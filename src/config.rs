@@ -4,6 +4,7 @@
 //! flags. Nothing is read that was not asked for: no file is searched for. Whatever is wrong is reported at once,
 //! each [`Problem`] with its key, its source and a remedy, so that a deployment fails once and not once a mistake.
 
+pub mod address;
 mod check;
 mod fault;
 mod file;

@@ -1,22 +1,33 @@
 //! `coatroom healthcheck`: a probe for images that have no other program that could ask.
 
+use std::env;
+use std::fmt::Display;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
-use super::settings::Settings;
-use super::{print, refuse, tell};
+use super::{fail, print};
+use crate::config::{Flag, Sources, address};
 use crate::time::{Length, Stopwatch};
 
 /// Bytes of an answer that are read at most; ours have fewer.
 const MOST: usize = 16 * 1024;
 
 #[derive(Args)]
+#[command(
+    after_help = "Of the settings only telemetry.listen counts, by the flag, by COATROOM__TELEMETRY__LISTEN or in \
+    FILE; what else is wrong with them does not make a sidecar ill that serves."
+)]
 pub(super) struct Probe {
-    #[command(flatten)]
-    settings: Settings,
+    /// The TOML file with the settings; without it none is read.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where probes are, such as 127.0.0.1:9400. Overrides telemetry.listen.
+    #[arg(long, value_name = "ADDR")]
+    telemetry_listen: Option<String>,
     /// Ask whether the process serves at all (/livez), not whether requests are welcome.
     #[arg(long, conflicts_with = "startup")]
     live: bool,
@@ -28,29 +39,48 @@ pub(super) struct Probe {
     timeout: Length,
 }
 
-/// Asks the telemetry listener of the settings; exits with 0 if its answer is yes.
+/// Asks the telemetry listener of the settings; exits with 0 if its answer is yes, and with 1 and a line that says why
+/// if not: containers know no other codes.
 pub(super) fn run(probe: &Probe) -> ExitCode {
-    let config = match probe.settings.load() {
-        Ok(config) => config,
-        Err(problems) => return refuse(&problems),
-    };
-    let path = match (probe.live, probe.startup) {
-        (true, _) => "/livez",
-        (_, true) => "/startupz",
-        _ => "/readyz",
-    };
-    let address = reachable(config.telemetry.listen);
-    match ask(address, path, probe.timeout) {
-        Ok((200, body)) => print(&format!("{}\n", body.trim())),
-        Ok((status, body)) => {
-            tell(format_args!("coatroom: {path} says {status}: {}", body.trim()));
-            ExitCode::FAILURE
+    match probe.ask() {
+        Ok(answer) => print(&format!("{answer}\n")),
+        Err(why) => fail(why),
+    }
+}
+
+impl Probe {
+    /// What the listener says if it says yes, or else why not.
+    fn ask(&self) -> Result<String, String> {
+        let path = match (self.live, self.startup) {
+            (true, _) => "/livez",
+            (_, true) => "/startupz",
+            _ => "/readyz",
+        };
+        let address = address::telemetry(&self.sources()).map_err(|problems| first(&problems))?;
+        let address = reachable(address);
+        if address.port() == 0 {
+            return Err(format!("telemetry.listen is {address}, a port of the system's choice: name one"));
         }
-        Err(error) => {
-            tell(format_args!("coatroom: {path} of {address} can't be asked: {error}"));
-            ExitCode::FAILURE
+        match ask(address, path, self.timeout) {
+            Ok((200, body)) => Ok(first(body.lines())),
+            Ok((status, body)) => Err(format!("{path} of {address} says {status}: {}", first(body.lines()))),
+            Err(error) => Err(format!("{path} of {address} can't be asked: {error}")),
         }
     }
+
+    fn sources(&self) -> Sources {
+        let flag = |value| Flag { key: "telemetry.listen", name: "--telemetry-listen", value };
+        Sources {
+            file: self.config.clone(),
+            environment: env::vars_os().collect(),
+            flags: self.telemetry_listen.clone().map(flag).into_iter().collect(),
+        }
+    }
+}
+
+/// The first of several lines: a probe's log has one.
+fn first(lines: impl IntoIterator<Item = impl Display>) -> String {
+    lines.into_iter().next().map(|line| line.to_string()).unwrap_or_default()
 }
 
 /// Who listens everywhere is found here.
@@ -88,7 +118,7 @@ fn ask(address: SocketAddr, path: &str, timeout: Length) -> io::Result<(u16, Str
     }
     let answer = String::from_utf8_lossy(&answer);
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let status = head.strip_prefix("HTTP/1.").and_then(|head| head.split(' ').nth(1)?.parse().ok());
     let odd = || io::Error::new(io::ErrorKind::InvalidData, "what answers there is no telemetry listener");
     Ok((status.ok_or_else(odd)?, body.to_owned()))
 }

@@ -8,8 +8,20 @@ use std::process::ExitCode;
 use clap::{Args, Command};
 use clap_complete::Shell;
 use clap_mangen::Man;
+use clap_mangen::roff::{Roff, bold, roman};
 
 use super::{fail, print};
+
+/// What the program's exit code means.
+const STATUS: [(&str, &str); 4] = [
+    ("0", "Done; of healthcheck: the answer is yes."),
+    ("1", "Something failed, and standard error says what."),
+    ("2", "The command line can't be read."),
+    (
+        "78",
+        "Something is wrong with the settings, and standard error says what, where and what to do, a line each.",
+    ),
+];
 
 #[derive(Args)]
 pub(super) struct Completions {
@@ -44,7 +56,27 @@ pub(super) fn man(pages: &Pages, mut command: Command) -> ExitCode {
 
 fn page(command: &Command) -> io::Result<String> {
     let mut text = Vec::new();
-    Man::new(command.clone()).render(&mut text)?;
+    let man = Man::new(command.clone()).source(concat!("coatroom ", env!("CARGO_PKG_VERSION")));
+    man.render_title(&mut text)?;
+    man.render_name_section(&mut text)?;
+    man.render_synopsis_section(&mut text)?;
+    man.render_description_section(&mut text)?;
+    man.render_options_section(&mut text)?;
+    let mut more = Roff::new();
+    if command.has_subcommands() {
+        man.render_subcommands_section(&mut text)?;
+    }
+    if let Some(settings) = command.get_after_help() {
+        more.control("SH", ["SETTINGS"]).text([roman(settings.to_string())]);
+    }
+    // The first page, which none is above.
+    if command.get_version().is_some() {
+        more.control("SH", ["EXIT STATUS"]);
+        for (code, meaning) in STATUS {
+            more.control("TP", []).text([bold(code)]).text([roman(meaning)]);
+        }
+    }
+    more.to_writer(&mut text)?;
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 

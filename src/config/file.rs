@@ -28,9 +28,18 @@ impl File {
         if !errors.is_empty() {
             return Err(errors.iter().map(|error| broken(text, error)).collect());
         }
+        Ok(Self::of(text, table.get_ref()))
+    }
+
+    /// Reads what is TOML of a text that need not be.
+    pub(super) fn rest(text: &str) -> Self {
+        Self::of(text, DeTable::parse_recoverable(text).0.get_ref())
+    }
+
+    fn of(text: &str, table: &DeTable<'_>) -> Self {
         let mut file = Self::default();
-        file.values = file.table(text, &Key::default(), table.get_ref());
-        Ok(file)
+        file.values = file.table(text, &Key::default(), table);
+        file
     }
 
     fn table(&mut self, text: &str, at: &Key, table: &DeTable<'_>) -> Dict {

@@ -1,16 +1,14 @@
 //! The program as an operator meets it: arguments, environment, output, exit codes.
 
 mod connect;
+mod healthcheck;
+mod manual;
 
 use std::env;
 use std::fs;
-use std::net::TcpListener;
 use std::process::{Command, Output};
 
 use tempfile::NamedTempFile;
-
-use crate::support::child::until;
-use crate::support::{Backend, Redis, Sidecar};
 
 /// Runs the program with none of our variables but these.
 fn coatroom(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
@@ -224,78 +222,4 @@ fn output_that_can_not_be_written_is_a_failure() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_coatroom"));
     let status = command.args(["keys", "generate"]).stdout(full).stderr(std::process::Stdio::null()).status();
     assert_eq!(status.expect("the program starts").code(), Some(1));
-}
-
-#[test]
-fn a_health_check_asks_the_telemetry_listener_of_the_settings() {
-    let backend = Backend::obedient();
-    let redis = Redis::start();
-    let sidecar = Sidecar::on(&redis, backend.address, |config| config.telemetry.ready_needs_store = true);
-    let listen = sidecar.telemetry_address().to_string();
-    let check = |flags: &[&str]| {
-        let flags = [&["healthcheck", "--telemetry-listen", &listen], flags].concat();
-        let output = coatroom(&flags, &[]);
-        (output.status.code(), stdout(&output), stderr(&output))
-    };
-    until(|| (check(&[]).0 == Some(0)).then_some(()));
-    assert_eq!(check(&[]).1, "ready\n");
-    assert_eq!(check(&["--live"]).1, "alive\n");
-    assert_eq!(check(&["--startup"]).1, "started\n");
-    redis.signal("STOP");
-    until(|| (check(&[]).0 == Some(1)).then_some(()));
-    assert_eq!(check(&[]).2, "coatroom: /readyz says 503: waiting for the store\n");
-    assert_eq!(check(&["--live"]).0, Some(0));
-    redis.signal("CONT");
-    sidecar.stop();
-    let (code, _, told) = check(&[]);
-    assert_eq!(code, Some(1));
-    assert!(told.starts_with(&format!("coatroom: /readyz of {listen} can't be asked: ")), "{told}");
-}
-
-/// Somebody who says nothing, and somebody who says something else.
-#[test]
-fn a_health_check_is_over_in_time() {
-    let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let listen = silent.local_addr().expect("its address").to_string();
-    let output = coatroom(&["healthcheck", "--telemetry-listen", &listen, "--timeout", "50ms"], &[]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("timed out"), "{}", stderr(&output));
-    let other = Redis::start();
-    let output = coatroom(&["healthcheck", "--telemetry-listen", &other.address.to_string()], &[]);
-    assert_eq!(output.status.code(), Some(1), "{}", stdout(&output));
-    let output = coatroom(&["healthcheck", "--timeout", "soon"], &[]);
-    assert_eq!(output.status.code(), Some(2));
-}
-
-#[test]
-fn shells_take_the_completions_and_readers_the_manual() {
-    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        let output = coatroom(&["completions", shell], &[]);
-        assert_eq!(output.status.code(), Some(0));
-        assert!(stdout(&output).contains("check-config"), "{shell}");
-    }
-    let script = file(&stdout(&coatroom(&["completions", "bash"], &[])));
-    let complete = format!(
-        "source {} && COMP_WORDS=(coatroom hea) COMP_CWORD=1 && _coatroom coatroom hea coatroom && echo ${{COMPREPLY[*]}}",
-        path(&script)
-    );
-    let completed = Command::new("bash").args(["-c", &complete]).output().expect("bash runs");
-    assert_eq!(stdout(&completed), "healthcheck\n", "{}", stderr(&completed));
-
-    let folder = tempfile::tempdir().expect("a folder");
-    let dir = folder.path().to_str().expect("UTF-8");
-    assert_eq!(coatroom(&["man", "--dir", dir], &[]).status.code(), Some(0));
-    for page in ["coatroom.1", "coatroom-serve.1", "coatroom-check-config.1", "coatroom-keys-generate.1"] {
-        let text = fs::read_to_string(folder.path().join(page)).expect(page);
-        assert!(text.contains(".SH NAME"), "{page}: {text}");
-    }
-    let first = coatroom(&["man"], &[]);
-    assert_eq!(stdout(&first), fs::read_to_string(folder.path().join("coatroom.1")).expect("the first page"));
-    let nowhere = coatroom(&["man", "--dir", "/nowhere"], &[]);
-    assert_eq!(nowhere.status.code(), Some(1));
-    assert!(
-        stderr(&nowhere).starts_with("coatroom: the manual can't be written: /nowhere"),
-        "{}",
-        stderr(&nowhere)
-    );
 }
