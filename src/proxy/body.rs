@@ -2,19 +2,20 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::{HeaderMap, HeaderName};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::backend::Lease;
+use super::backend::{Answer, Connection, Terms};
 use super::muted::Turn;
 use super::timer::Alarm;
 use crate::telemetry::metrics::{Metrics, Side};
-use crate::wire::names::Guard;
+use crate::wire::forwarded::announced;
+use crate::wire::names::{Guard, remove};
 
 /// What trailers must get past.
 #[derive(Clone)]
@@ -41,39 +42,30 @@ impl Customs {
 pub struct Upload {
     inner: Incoming,
     customs: Customs,
-    progress: Arc<Progress>,
-}
-
-/// How a request's body fares, for the one who waits for the response.
-pub struct Progress {
     alarm: Alarm,
     /// What the backend may take, counted from the last piece of the body.
     patience: Duration,
-    broken: AtomicBool,
-    waiting: AtomicBool,
-}
-
-impl Progress {
-    /// A body that each piece of moves `alarm` to `patience` from then.
-    pub fn new(alarm: Alarm, patience: Duration) -> Arc<Self> {
-        Arc::new(Self { alarm, patience, broken: AtomicBool::new(false), waiting: AtomicBool::new(false) })
-    }
-
-    /// Is the client's next piece waited for, by a backend that would take it?
-    pub fn is_waiting(&self) -> bool {
-        self.waiting.load(Relaxed)
-    }
-
-    /// Did the client break it off?
-    pub fn is_broken(&self) -> bool {
-        self.broken.load(Relaxed)
-    }
+    waiting: bool,
+    /// The trailers that may follow it: no other was announced.
+    announced: Vec<HeaderName>,
 }
 
 impl Upload {
-    /// Lets a request's body pass.
-    pub const fn new(inner: Incoming, customs: Customs, progress: Arc<Progress>) -> Self {
-        Self { inner, customs, progress }
+    /// Lets a request's body pass, each piece of which moves `alarm`; `None` where there is none.
+    pub fn of(inner: Incoming, headers: &HeaderMap, terms: &Terms, alarm: &Alarm) -> Option<Self> {
+        (!inner.is_end_stream()).then(|| Self {
+            inner,
+            customs: terms.customs.clone(),
+            alarm: alarm.clone(),
+            patience: terms.head_timeout,
+            waiting: false,
+            announced: announced(headers),
+        })
+    }
+
+    /// Is the client's next piece waited for, by a backend that would take it?
+    pub const fn is_waiting(&self) -> bool {
+        self.waiting
     }
 }
 
@@ -86,13 +78,17 @@ impl HttpBody for Upload {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let polled = Pin::new(&mut self.inner).poll_frame(cx);
-        self.progress.waiting.store(polled.is_pending(), Relaxed);
-        match &polled {
-            Poll::Pending => {}
-            Poll::Ready(Some(Err(_))) => self.progress.broken.store(true, Relaxed),
-            Poll::Ready(_) => self.progress.alarm.set(self.progress.patience),
+        self.waiting = polled.is_pending();
+        if matches!(&polled, Poll::Ready(None | Some(Ok(_)))) {
+            self.alarm.set(self.patience);
         }
-        polled.map_ok(|frame| self.customs.inspect(frame, Side::Client))
+        polled.map_ok(|frame| match self.customs.inspect(frame, Side::Client).into_trailers() {
+            Ok(mut trailers) => {
+                remove(&mut trailers, |name| !self.announced.contains(name));
+                Frame::trailers(trailers)
+            }
+            Err(frame) => frame,
+        })
     }
 
     fn is_end_stream(&self) -> bool {
@@ -114,11 +110,10 @@ pub struct Body {
 enum Source {
     /// Made by us, in one piece.
     Made(Option<Bytes>),
-    Backend {
-        inner: Incoming,
-        customs: Customs,
-        lease: Option<Lease>,
-    },
+    /// The backend's.
+    Backend(Answer, Customs),
+    /// None, for the connection speaks another protocol now.
+    Switched(Option<Connection>),
 }
 
 impl Body {
@@ -132,16 +127,22 @@ impl Body {
         Self::of(Source::Made(None))
     }
 
-    /// The backend's body. At its end the backend's connection is free for the next request; if it is dropped
-    /// before its end so is the connection.
-    pub fn streamed(inner: Incoming, customs: Customs, lease: Lease) -> Self {
-        let lease = if inner.is_end_stream() {
-            lease.give_back();
-            None
-        } else {
-            Some(lease)
-        };
-        Self::of(Source::Backend { inner, customs, lease })
+    /// The backend's body, whose trailers pass `customs`.
+    pub const fn streamed(answer: Answer, customs: Customs) -> Self {
+        Self::of(Source::Backend(answer, customs))
+    }
+
+    /// No body, but a connection that speaks another protocol from here on.
+    pub const fn switched(connection: Connection) -> Self {
+        Self::of(Source::Switched(Some(connection)))
+    }
+
+    /// The connection that speaks another protocol.
+    pub const fn take_switched(&mut self) -> Option<Connection> {
+        match &mut self.source {
+            Source::Switched(connection) => connection.take(),
+            Source::Made(_) | Source::Backend(..) => None,
+        }
     }
 
     const fn of(source: Source) -> Self {
@@ -156,41 +157,35 @@ impl Body {
 
 impl HttpBody for Body {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = std::io::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<std::io::Result<Frame<Bytes>>>> {
         match &mut self.source {
             Source::Made(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Source::Backend { inner, customs, lease } => {
-                let polled = Pin::new(&mut *inner).poll_frame(cx);
-                let ended = match &polled {
-                    Poll::Ready(None) => true,
-                    // Nobody asks for what comes after trailers.
-                    Poll::Ready(Some(Ok(frame))) => frame.is_trailers() || inner.is_end_stream(),
-                    Poll::Ready(Some(Err(_))) | Poll::Pending => false,
-                };
-                if ended && let Some(lease) = lease.take() {
-                    lease.give_back();
-                }
+            Source::Backend(answer, customs) => {
+                let polled = Pin::new(answer).poll_frame(cx);
                 polled.map_ok(|frame| customs.inspect(frame, Side::Backend))
             }
+            Source::Switched(_) => Poll::Ready(None),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Made(bytes) => bytes.is_none(),
-            Source::Backend { inner, .. } => inner.is_end_stream(),
+            Source::Backend(answer, _) => answer.is_end_stream(),
+            Source::Switched(_) => true,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Made(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Source::Backend { inner, .. } => inner.size_hint(),
+            Source::Backend(answer, _) => answer.size_hint(),
+            Source::Switched(_) => SizeHint::with_exact(0),
         }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! What hyper refuses by itself (lengths that are none, chunks in HTTP/1.0, folded lines) isn't looked at again.
 
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING, UPGRADE};
-use http::{Method, Request, Response, StatusCode, Uri, Version, uri};
+use http::header::{EXPECT, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use http::{Method, Request, Response, Uri, Version, uri};
 
 use super::error::{Error, Kind};
 use crate::telemetry::metrics::BackendError;
@@ -36,25 +36,15 @@ pub fn request<B>(request: &Request<B>) -> Result<(), Error> {
     if headers.get_all(EXPECT).iter().all(known) { Ok(()) } else { Err(Error::new(Kind::Expectation)) }
 }
 
-/// Refuses a response that frames its body in two ways, or that changes to a protocol which was not `asked` for.
+/// Refuses a 101 that changes to a protocol which was not `asked` for.
 ///
 /// # Errors
 /// [`Kind::Backend`]; the connection must not be used again.
-pub fn response<B>(response: &Response<B>, asked: Option<&HeaderValue>) -> Result<(), Error> {
-    let headers = response.headers();
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let framed = match (lengths.next(), lengths.next()) {
-        (None, _) => !is_coded(headers) || is_chunked(headers),
-        (Some(length), None) => !is_coded(headers) && is_number(length.as_bytes()),
-        (Some(_), Some(_)) => false,
-    };
-    let switched = response.status() != StatusCode::SWITCHING_PROTOCOLS
-        || asked.is_some_and(|asked| is_one_of(headers, asked));
-    if framed && switched {
+pub fn switch<B>(response: &Response<B>, asked: Option<&HeaderValue>) -> Result<(), Error> {
+    if asked.is_some_and(|asked| is_one_of(response.headers(), asked)) {
         return Ok(());
     }
-    let what = if framed { "a 101 that was not asked for" } else { "a body framed in more than one way" };
-    Err(Error::new(Kind::Backend(BackendError::Protocol)).because(what))
+    Err(Error::new(Kind::Backend(BackendError::Protocol)).because("a 101 that was not asked for"))
 }
 
 /// Only origin and absolute form; `*` is for OPTIONS, an authority for CONNECT (RFC 9112 §3.2).

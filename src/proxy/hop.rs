@@ -39,7 +39,13 @@ impl Proxy {
             if let Ok(host) = host {
                 request.headers_mut().insert(HOST, host);
             }
-            *request.uri_mut() = target.map_or_else(Uri::default, Uri::from);
+            *request.uri_mut() = match target {
+                // An absolute target may have a query and no path.
+                Some(target) if target.as_str().starts_with('?') => {
+                    Uri::try_from(target.to_string()).unwrap_or_default()
+                }
+                target => target.map_or_else(Uri::default, Uri::from),
+            };
         }
         let received = std::mem::replace(request.version_mut(), Version::HTTP_11);
         let chunked = request.body().size_hint().exact().is_none();
@@ -65,7 +71,7 @@ impl Proxy {
 
     /// Joins client and backend after the backend's 101.
     pub(super) fn join(&self, rules: &Rules, client: OnUpgrade, response: &mut Response<Body>) {
-        let backend = hyper::upgrade::on(&mut *response);
+        let Some(backend) = response.body_mut().take_switched() else { return };
         let protocol = response.headers().get(UPGRADE).cloned();
         rules.part(response);
         if let Some(protocol) = protocol {

@@ -66,6 +66,8 @@ pub struct Metrics {
     pub store_connections: IntCounter,
     /// Connections opened to the backend.
     pub backend_connections: IntCounter,
+    /// Informational responses of the backend (RFC 9110 §15.2) that were not passed on.
+    pub interim_dropped: IntCounter,
     /// Panics caught; each was a lost request.
     pub panics: IntCounter,
 }
@@ -111,6 +113,7 @@ impl Metrics {
             connections_accepted: book.counter("coatroom_http_connections_total", "Connections of clients accepted."),
             open_tunnels: book.gauge("coatroom_tunnels", "Upgraded connections, such as WebSockets, that are open."),
             backend_errors: book.counters("coatroom_backend_errors_total", "Exchanges that failed at the backend, by how.", "kind", BackendError::ALL.map(BackendError::label)),
+            interim_dropped: book.counter("coatroom_interim_responses_dropped_total", "Informational responses (1xx) of the backend that were not passed on."),
             backend_connections: book.counter("coatroom_backend_connections_total", "Connections opened to the backend."),
             panics: book.counter("coatroom_panics_total", "Panics caught; each is a bug and a lost request."),
             registry: book.close(),

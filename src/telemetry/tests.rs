@@ -76,6 +76,7 @@ fn touch_everything(metrics: &Metrics) -> Vec<metrics::Raised> {
         &metrics.old_seals,
         &metrics.store_connections,
         &metrics.backend_connections,
+        &metrics.interim_dropped,
         &metrics.panics,
     ];
     rest.iter().for_each(|counter| counter.inc());
@@ -137,7 +138,7 @@ async fn promtool_finds_nothing_to_say_about_the_metrics() {
 }
 
 /// The families and their types, in order.
-const FAMILIES: [&str; 30] = [
+const FAMILIES: [&str; 31] = [
     "backend_connections_total counter",
     "backend_errors_total counter",
     "build_info gauge",
@@ -153,6 +154,7 @@ const FAMILIES: [&str; 30] = [
     "http_request_duration_seconds histogram",
     "http_requests_in_flight gauge",
     "http_requests_total counter",
+    "interim_responses_dropped_total counter",
     "panics_total counter",
     "session_conflicts_total counter",
     "session_creates_total counter",

@@ -137,16 +137,17 @@ pub fn announce(headers: &mut HeaderMap, may_pass: impl Fn(&HeaderName) -> bool)
     if !headers.contains_key(TRAILER) {
         return;
     }
-    let all: Vec<HeaderName> = headers
-        .get_all(TRAILER)
-        .iter()
-        .flat_map(tokens)
-        .filter_map(|name| HeaderName::try_from(name).ok())
-        .collect();
+    let all = announced(headers);
     headers.remove(TRAILER);
     for name in all.into_iter().filter(may_pass) {
         headers.append(TRAILER, HeaderValue::from(name));
     }
+}
+
+/// The names that `Trailer` lists.
+pub fn announced(headers: &HeaderMap) -> Vec<HeaderName> {
+    let names = headers.get_all(TRAILER).iter().flat_map(tokens);
+    names.filter_map(|name| HeaderName::try_from(name).ok()).collect()
 }
 
 /// The elements of a list, without the empty ones.

@@ -25,7 +25,7 @@ fn a_backend_that_is_not_there_is_a_502() {
 }
 
 #[test]
-fn a_head_that_breaks_off_is_a_502_and_the_request_is_sent_once() {
+fn a_head_that_breaks_off_is_a_502_and_what_was_answered_or_may_not_be_repeated_is_sent_once() {
     for said in [
         "",
         "H",
@@ -55,6 +55,11 @@ fn a_head_that_breaks_off_is_a_502_and_the_request_is_sent_once() {
                     } else {
                         drop(backend)
                     }
+                    if kept && said.is_empty() && request == GET {
+                        // It may just have closed a connection that nobody used.
+                        let mut other = stage.accept();
+                        assert_eq!(other.request().header("x-request-id"), seen.header("x-request-id"));
+                    }
                     let reply = client.reply();
                     is_problem(&reply, 502, "backend-failed");
                     assert_eq!(reply.header("x-request-id"), seen.header("x-request-id"));
@@ -73,7 +78,7 @@ fn a_head_that_breaks_off_is_a_502_and_the_request_is_sent_once() {
 
 #[test]
 fn a_head_that_is_none_is_a_502() {
-    let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X-A: 1\r\n".repeat(101));
+    let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X-A: 1\r\n".repeat(129));
     let long = format!("HTTP/1.1 200 OK\r\nX-Long: {}\r\n\r\n", "x".repeat(10_000_000));
     for said in [
         "garbage\r\n\r\n",

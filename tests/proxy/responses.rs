@@ -140,10 +140,15 @@ fn a_body_that_breaks_off_does_not_end_well() {
 #[test]
 fn informational_responses_do_not_break_the_final_one() {
     let early = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nX-Session-Set: {\"a\":1}\r\n\r\n";
-    let reply = passed(
-        "GET",
-        &format!("HTTP/1.1 100 Continue\r\n\r\n{early}{early}HTTP/1.1 102 Processing\r\n\r\n{OK}"),
-    );
+    let stage = Stage::new();
+    let sidecar = before(&stage);
+    let mut client = Line::to(sidecar.address());
+    client.send(GET);
+    let mut backend = stage.accept();
+    backend.request();
+    backend.send(format!("HTTP/1.1 100 Continue\r\n\r\n{early}{early}HTTP/1.1 102 Processing\r\n\r\n{OK}"));
+    let reply = client.reply();
+    assert_eq!(sidecar.metric("coatroom_interim_responses_dropped_total"), 4);
     assert_eq!((reply.status, reply.text(), reply.row()), (200, "ok".to_owned(), "nothing-to-keep"));
     assert_eq!(reply.header("set-cookie"), None, "directives count in the final response only");
 }

@@ -81,6 +81,46 @@ fn an_idle_connection_that_the_backend_closes_is_not_used() {
 }
 
 #[test]
+fn a_request_that_meets_a_closing_connection_is_sent_once_more_if_that_does_no_harm() {
+    for (request, again) in [
+        (GET, true),
+        ("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", true),
+        ("DELETE / HTTP/1.1\r\nHost: a\r\n\r\n", true),
+        ("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", true),
+        ("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx", false),
+        ("POST / HTTP/1.1\r\nHost: a\r\n\r\n", false),
+        ("PATCH / HTTP/1.1\r\nHost: a\r\n\r\n", false),
+    ] {
+        for torn in [false, true] {
+            let stage = Stage::new();
+            let sidecar = before(&stage);
+            let mut client = Line::to(sidecar.address());
+            client.send(GET);
+            let mut backend = stage.accept();
+            answer(&mut backend);
+            client.reply();
+            client.send(request);
+            let seen = backend.request();
+            if torn {
+                backend.tear()
+            } else {
+                drop(backend)
+            }
+            if again {
+                let mut other = stage.accept();
+                assert_eq!(other.request().headers, seen.headers, "the very same");
+                other.send("HTTP/1.1 204 No Content\r\n\r\n");
+            }
+            let reply = if request.starts_with("HEAD") { client.reply_to_head() } else { client.reply() };
+            assert_eq!(reply.status, if again { 204 } else { 502 }, "{request}");
+            assert!(stage.is_quiet());
+            let errors = sidecar.metric("coatroom_backend_errors_total{kind=\"reset\"}");
+            assert_eq!(errors, u64::from(!again), "{request}");
+        }
+    }
+}
+
+#[test]
 fn a_connection_that_the_backend_says_it_closes_is_not_used() {
     for head in [
         "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
@@ -186,7 +226,7 @@ fn a_connection_that_still_takes_an_upload_is_left_alone_until_it_has_it() {
 
     client.send("56789");
     assert_eq!(busy.bytes(5), b"56789");
-    uses(&mut client, &mut fresh);
+    uses(&mut client, &mut busy);
 }
 
 #[test]

@@ -1,0 +1,135 @@
+//! A response's body on its way from the backend, and the end of the exchange behind it.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tracing::debug;
+
+use super::connection::Connection;
+use super::decoder::{Decoder, Piece};
+use super::pool::Pool;
+use super::sending::Sending;
+
+/// The body, and with it the connection: at its end that is free for the next request; if this is dropped before its
+/// end so is the connection.
+pub struct Answer {
+    /// What remains of the exchange. None when the body is over.
+    rest: Option<Box<Rest>>,
+    exact: Option<u64>,
+    /// Told when what has come before it is on its way.
+    broken: Option<io::Error>,
+}
+
+struct Rest {
+    connection: Connection,
+    decoder: Decoder,
+    /// What the backend has answered before it has taken it.
+    sending: Option<Sending>,
+    /// `None` for a connection that must not be used again.
+    pool: Option<Arc<Pool>>,
+    /// What the rest of a request may take when its response is over.
+    patience: Duration,
+}
+
+impl Answer {
+    /// The body that follows a head.
+    pub fn new(
+        connection: Connection,
+        decoder: Decoder,
+        sending: Option<Sending>,
+        pool: Option<Arc<Pool>>,
+        patience: Duration,
+    ) -> Self {
+        let exact = decoder.exact();
+        let rest = Rest { connection, decoder, sending, pool, patience };
+        if decoder.is_over() {
+            rest.part();
+            return Self { rest: None, exact, broken: None };
+        }
+        Self { rest: Some(Box::new(rest)), exact, broken: None }
+    }
+}
+
+impl Rest {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Piece>> {
+        if let Some(sending) = &mut self.sending
+            && let Poll::Ready(sent) = sending.poll(cx, &mut self.connection)
+        {
+            self.sending = None;
+            if sent.is_err() {
+                self.pool = None;
+            }
+        }
+        loop {
+            match self.decoder.take(&mut self.connection.inbox) {
+                Ok(Piece::More) => {}
+                piece => return Poll::Ready(piece.map_err(io::Error::other)),
+            }
+            let awaited = self.decoder.awaited();
+            if ready!(self.connection.poll_fill(cx, awaited))? == 0 {
+                let over = if self.decoder.may_end() {
+                    Ok(Piece::Over)
+                } else {
+                    Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the backend broke its response off"))
+                };
+                return Poll::Ready(over);
+            }
+        }
+    }
+
+    /// The response is over: the connection is free, or busy with the rest of the request yet.
+    fn part(mut self) {
+        let Some(pool) = self.pool else { return };
+        if !self.connection.inbox.is_empty() {
+            debug!("the backend said more than its response: its connection is closed");
+            return;
+        }
+        let Some(mut sending) = self.sending else { return pool.give_back(self.connection) };
+        tokio::spawn(async move {
+            let sent = std::future::poll_fn(|cx| sending.poll(cx, &mut self.connection));
+            if let Ok(Ok(())) = tokio::time::timeout(self.patience, sent).await {
+                pool.give_back(self.connection);
+            }
+        });
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let Some(rest) = &mut self.rest else { return Poll::Ready(self.broken.take().map(Err)) };
+        let frame = match ready!(rest.poll_piece(cx)) {
+            Ok(Piece::Data(data)) => Some(Ok(Frame::data(data))),
+            Ok(Piece::Trailers(trailers)) => Some(Ok(Frame::trailers(trailers))),
+            Ok(Piece::Over | Piece::More) => None,
+            Err(error) => {
+                debug!("a response broke: {error}");
+                (self.rest, self.broken) = (None, Some(error));
+                // hyper keeps back what it has written already when it hears of an error at once.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        };
+        if (rest.decoder.is_over() || frame.is_none())
+            && let Some(rest) = self.rest.take()
+        {
+            rest.part();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_none() && self.broken.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.exact.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}

@@ -1,0 +1,87 @@
+//! One connection to the backend, and what has come over it that nobody has taken yet.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf as _, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::io::poll_read_buf;
+
+use super::stream::Stream;
+use crate::time::Stopwatch;
+
+/// Bytes asked for at a time where a head or little is awaited.
+const LITTLE: usize = 8 << 10;
+/// Bytes asked for at a time where much is awaited.
+const MUCH: usize = 64 << 10;
+
+/// A connection; it is used by one exchange at a time, in that exchange's own task.
+#[derive(Debug)]
+pub struct Connection {
+    pub(super) stream: Stream,
+    /// What has come.
+    pub(super) inbox: BytesMut,
+    /// What the next head is written into: kept, so that it grows once.
+    pub(super) outbox: Vec<u8>,
+    opened: Stopwatch,
+}
+
+impl Connection {
+    /// A connection that nothing has come over yet.
+    pub fn new(stream: Stream) -> Self {
+        Self { stream, inbox: BytesMut::new(), outbox: Vec::new(), opened: Stopwatch::start() }
+    }
+
+    /// How long ago it was opened.
+    pub fn age(&self) -> Duration {
+        self.opened.elapsed()
+    }
+
+    /// May the next request go over it? Whatever comes between two exchanges is nobody's answer, and the connection
+    /// goes with it.
+    pub fn is_quiet(&self) -> bool {
+        self.inbox.is_empty() && self.stream.is_quiet()
+    }
+
+    /// Waits until more has come; zero bytes are the end. `awaited` is what is left of a body, in bytes.
+    pub fn poll_fill(&mut self, cx: &mut Context<'_>, awaited: u64) -> Poll<io::Result<usize>> {
+        let room = if awaited > LITTLE as u64 { MUCH } else { LITTLE };
+        if self.inbox.capacity() - self.inbox.len() < room / 4 {
+            self.inbox.reserve(room);
+        }
+        poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.inbox)
+    }
+}
+
+/// As a tunnel, what has come already goes first.
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.inbox.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buffer);
+        }
+        let length = self.inbox.len().min(buffer.remaining());
+        buffer.put_slice(&self.inbox[..length]);
+        self.inbox.advance(length);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

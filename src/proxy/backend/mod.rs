@@ -1,0 +1,252 @@
+//! The backend: its connections, and the requests that go over them.
+//!
+//! A connection is driven by the exchange that uses it, in that exchange's own task: no task of its own, no channel
+//! and no wake-up stand between a request and its response.
+
+mod address;
+mod answer;
+mod connection;
+mod decoder;
+mod head;
+mod pool;
+mod sending;
+mod stream;
+
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use tokio::time::timeout;
+
+pub use self::address::Address;
+pub use self::answer::Answer;
+pub use self::connection::Connection;
+use self::head::Head;
+use self::pool::Pool;
+use self::sending::{Broken, Sending};
+use self::stream::Stream;
+use super::body::{Body, Customs, Upload};
+use super::check;
+use super::error::{Error, Kind};
+use super::finish::Begun;
+use super::timer::{Alarm, Elapsed, Wheel};
+use crate::telemetry::metrics::{BackendError, Metrics};
+
+/// What an exchange with the backend goes by.
+#[derive(Clone)]
+pub struct Terms {
+    /// `proxy.connect_timeout`.
+    pub connect_timeout: Duration,
+    /// `proxy.head_timeout`.
+    pub head_timeout: Duration,
+    /// `proxy.backend_idle_timeout`.
+    pub idle_timeout: Duration,
+    /// What trailers must get past.
+    pub customs: Customs,
+}
+
+/// The backend as one worker sees it.
+pub struct Backend {
+    address: Address,
+    pool: Arc<Pool>,
+    metrics: Arc<Metrics>,
+}
+
+/// How sending a request ended that got no response.
+enum Failed {
+    /// The connection ended, and nothing had been answered.
+    Unanswered(io::Error),
+    /// The connection ended in the head of the response.
+    Broken(io::Error),
+    /// What came is no response.
+    Protocol(&'static str),
+    /// The client broke its request off.
+    Client(hyper::Error),
+    /// It took too long.
+    Late,
+}
+
+impl Backend {
+    /// A backend without a connection yet.
+    pub fn new(address: Address, wheel: Wheel, metrics: Arc<Metrics>) -> Self {
+        Self { address, pool: Pool::new(wheel), metrics }
+    }
+
+    /// What stands in `Host` where a client sends none.
+    pub fn host(&self) -> HeaderValue {
+        self.address.host()
+    }
+
+    /// Closes connections that nobody has used for this long.
+    pub fn close_idle(&self, idle_timeout: Duration) {
+        self.pool.close_idle(idle_timeout);
+    }
+
+    /// Sends a request and waits for the head of the response; the body streams on behind it.
+    ///
+    /// A kept connection may close just when it is used again. A request that nothing was answered to, and whose body
+    /// is untouched, is then sent once more, over a new connection: whatever its method if nothing of it was sent, else
+    /// if doing it twice does what doing it once does (RFC 9110 §9.2.2).
+    ///
+    /// A request that asks for another protocol has a connection of its own. `begun` is told when there is a
+    /// connection for the request to go over.
+    ///
+    /// # Errors
+    /// [`Kind::Backend`], or [`Kind::Body`] and [`Kind::Timeout`] where the client broke its request off.
+    pub async fn forward(
+        &self,
+        request: Request<Incoming>,
+        terms: &Terms,
+        alarm: &Alarm,
+        asked: Option<&HeaderValue>,
+        begun: &Begun,
+    ) -> Result<Response<Body>, Error> {
+        let (parts, body) = request.into_parts();
+        let request = Request::from_parts(parts, ());
+        let mut upload = Upload::of(body, request.headers(), terms, alarm);
+        let mut kept = if asked.is_none() { self.pool.take(terms.idle_timeout) } else { None };
+        loop {
+            let fresh = kept.is_none();
+            let mut connection = match kept.take() {
+                Some(connection) => connection,
+                None => self.connect(terms.connect_timeout).await?,
+            };
+            begun.begin();
+            connection.outbox.clear();
+            head::write(&mut connection.outbox, &request);
+            let mut sending = Sending::new(upload);
+            let answered = self.ask(&mut connection, &mut sending, request.method(), terms, alarm).await;
+            let waits = sending.waits_for_the_client();
+            let failed = match answered {
+                Ok((head, sent)) => {
+                    return self.answer(connection, head, (!sent).then_some(sending), terms, asked);
+                }
+                Err(failed) => failed,
+            };
+            let again = !fresh
+                && matches!(failed, Failed::Unanswered(_))
+                && (request.method().is_idempotent() || !sending.has_begun());
+            match sending.untouched().filter(|_| again) {
+                Some(untouched) => upload = untouched,
+                None => return Err(self.blame(failed, waits)),
+            }
+        }
+    }
+
+    /// Sends a request and waits for the head of its response; says whether all was sent by then.
+    async fn ask(
+        &self,
+        connection: &mut Connection,
+        sending: &mut Sending,
+        method: &Method,
+        terms: &Terms,
+        alarm: &Alarm,
+    ) -> Result<(Head, bool), Failed> {
+        let (mut sent, mut lost, mut answered) = (false, None, false);
+        let asked = std::future::poll_fn(|cx| {
+            if !sent && lost.is_none() {
+                match sending.poll(cx, connection) {
+                    Poll::Pending => {}
+                    Poll::Ready(Ok(())) => sent = true,
+                    Poll::Ready(Err(Broken::Client(error))) => {
+                        return Poll::Ready(Err(Failed::Client(error)));
+                    }
+                    // It may have said why before it closed.
+                    Poll::Ready(Err(Broken::Backend(error))) => lost = Some(error),
+                }
+            }
+            self.poll_head(cx, connection, method, &mut answered).map_err(|failed| {
+                match (failed, lost.take()) {
+                    (Failed::Unanswered(_), Some(error)) => Failed::Unanswered(error),
+                    (failed, _) => failed,
+                }
+            })
+        });
+        let head = alarm.limit(terms.head_timeout, asked).await.map_err(|Elapsed| Failed::Late)??;
+        Ok((head, sent))
+    }
+
+    fn poll_head(
+        &self,
+        cx: &mut Context<'_>,
+        connection: &mut Connection,
+        method: &Method,
+        answered: &mut bool,
+    ) -> Poll<Result<Head, Failed>> {
+        loop {
+            match head::take(&mut connection.inbox, method).map_err(Failed::Protocol)? {
+                // hyper's server can't pass them on.
+                Some(head) if is_interim(head.response.status()) => {
+                    self.metrics.interim_dropped.inc();
+                    *answered = true;
+                    continue;
+                }
+                Some(head) => return Poll::Ready(Ok(head)),
+                None => {}
+            }
+            *answered |= !connection.inbox.is_empty();
+            let read = std::task::ready!(connection.poll_fill(cx, 0));
+            let ended = match read {
+                Ok(0) => io::ErrorKind::UnexpectedEof.into(),
+                Ok(_) => continue,
+                Err(error) => error,
+            };
+            let failed = if *answered { Failed::Broken(ended) } else { Failed::Unanswered(ended) };
+            return Poll::Ready(Err(failed));
+        }
+    }
+
+    /// Makes a response of a head and what follows it.
+    fn answer(
+        &self,
+        connection: Connection,
+        head: Head,
+        sending: Option<Sending>,
+        terms: &Terms,
+        asked: Option<&HeaderValue>,
+    ) -> Result<Response<Body>, Error> {
+        if head.response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            check::switch(&head.response, asked)
+                .inspect_err(|_| self.metrics.backend_error(BackendError::Protocol))?;
+            return Ok(head.response.map(|()| Body::switched(connection)));
+        }
+        let pool = (head.kept && asked.is_none()).then(|| self.pool.clone());
+        let answer = Answer::new(connection, head.decoder, sending, pool, terms.idle_timeout);
+        Ok(head.response.map(|()| Body::streamed(answer, terms.customs.clone())))
+    }
+
+    fn blame(&self, failed: Failed, waits_for_the_client: bool) -> Error {
+        let backend = |kind| {
+            self.metrics.backend_error(kind);
+            Error::new(Kind::Backend(kind))
+        };
+        match failed {
+            Failed::Client(error) => Error::new(Kind::Body).because(error),
+            // The backend is not waited for while the rest of the request is still to come.
+            Failed::Late if waits_for_the_client => Error::new(Kind::Timeout),
+            Failed::Late => backend(BackendError::HeadTimeout),
+            Failed::Protocol(what) => backend(BackendError::Protocol).because(what),
+            Failed::Unanswered(error) | Failed::Broken(error) => backend(BackendError::Reset).because(error),
+        }
+    }
+
+    async fn connect(&self, limit: Duration) -> Result<Connection, Error> {
+        let refuse = |kind, source: io::Error| {
+            self.metrics.backend_error(kind);
+            Error::new(Kind::Backend(kind)).because(source)
+        };
+        let stream = match timeout(limit, Stream::dial(&self.address)).await {
+            Ok(dialled) => dialled.map_err(|error| refuse(BackendError::Connect, error))?,
+            Err(_) => return Err(refuse(BackendError::ConnectTimeout, io::ErrorKind::TimedOut.into())),
+        };
+        self.metrics.backend_connections.inc();
+        Ok(Connection::new(stream))
+    }
+}
+
+fn is_interim(status: StatusCode) -> bool {
+    status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
+}

@@ -1,0 +1,157 @@
+//! A request on its way to the backend.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf as _, Bytes};
+use http_body::Body as _;
+use tokio::io::AsyncWrite as _;
+
+use super::connection::Connection;
+use super::head;
+use crate::proxy::body::Upload;
+
+/// What is left of a request whose head stands in its connection's outbox.
+pub struct Sending {
+    /// How much of the outbox is sent.
+    sent: usize,
+    /// A piece of the body that goes behind it.
+    piece: Bytes,
+    /// What is left of the end of a chunk, which goes behind the piece.
+    tail: &'static [u8],
+    body: Option<Upload>,
+    framing: Framing,
+    /// Has anything of the body been taken from the client?
+    touched: bool,
+    /// Has anything gone to the backend?
+    begun: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Framing {
+    /// So many bytes are to come.
+    Length(u64),
+    /// Chunks.
+    Chunked,
+}
+
+/// Why a request can't be sent to its end.
+#[derive(Debug)]
+pub enum Broken {
+    /// The client broke its body off.
+    Client(hyper::Error),
+    /// The backend takes nothing more.
+    Backend(io::Error),
+}
+
+impl Sending {
+    /// What is left when the head has been written into the outbox.
+    pub fn new(body: Option<Upload>) -> Self {
+        let length = body.as_ref().map_or(Some(0), |body| body.size_hint().exact());
+        let framing = length.map_or(Framing::Chunked, Framing::Length);
+        Self { sent: 0, piece: Bytes::new(), tail: b"", body, framing, touched: false, begun: false }
+    }
+
+    /// The body, if nothing of it was taken: then the request may be sent again.
+    pub fn untouched(self) -> Option<Option<Upload>> {
+        (!self.touched).then_some(self.body)
+    }
+
+    /// Has any byte of it gone to the backend?
+    pub const fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// Is the client's next piece waited for, by a backend that would take it?
+    pub fn waits_for_the_client(&self) -> bool {
+        self.body.as_ref().is_some_and(Upload::is_waiting)
+    }
+
+    /// Sends as much as the client has and the backend takes; ready when all is sent.
+    pub fn poll(&mut self, cx: &mut Context<'_>, connection: &mut Connection) -> Poll<Result<(), Broken>> {
+        loop {
+            // Before anything is written, so that a head and the first piece go together.
+            let next = match &mut self.body {
+                Some(body) if self.piece.is_empty() && self.tail.is_empty() => Pin::new(body).poll_frame(cx),
+                _ => Poll::Pending,
+            };
+            match next {
+                Poll::Pending => {}
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.touched = true;
+                    self.put(frame, &mut connection.outbox);
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(Broken::Client(error))),
+                Poll::Ready(None) => self.end(&mut connection.outbox),
+            }
+            if self.sent == connection.outbox.len() && self.piece.is_empty() && self.tail.is_empty() {
+                return if self.body.is_none() { Poll::Ready(Ok(())) } else { Poll::Pending };
+            }
+            ready!(self.poll_write(cx, connection)).map_err(Broken::Backend)?;
+        }
+    }
+
+    fn put(&mut self, frame: http_body::Frame<Bytes>, outbox: &mut Vec<u8>) {
+        let data = match frame.into_data() {
+            Ok(data) => data,
+            Err(frame) => {
+                if let (Ok(trailers), Framing::Chunked) = (frame.into_trailers(), self.framing) {
+                    outbox.extend_from_slice(b"0\r\n");
+                    head::write_headers(outbox, &trailers);
+                    outbox.extend_from_slice(b"\r\n");
+                    self.body = None;
+                }
+                return;
+            }
+        };
+        if data.is_empty() {
+            return;
+        }
+        match &mut self.framing {
+            // hyper has counted: there are never more.
+            Framing::Length(left) => *left = left.saturating_sub(data.len() as u64),
+            Framing::Chunked => {
+                outbox.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
+                self.tail = b"\r\n";
+            }
+        }
+        self.piece = data;
+        if self.framing == Framing::Length(0) {
+            self.body = None;
+        }
+    }
+
+    fn end(&mut self, outbox: &mut Vec<u8>) {
+        self.body = None;
+        if self.framing == Framing::Chunked {
+            outbox.extend_from_slice(b"0\r\n\r\n");
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, connection: &mut Connection) -> Poll<io::Result<()>> {
+        let Connection { stream, outbox, .. } = connection;
+        let head = &outbox[self.sent..];
+        let written = if self.piece.is_empty() && self.tail.is_empty() {
+            Pin::new(stream).poll_write(cx, head)
+        } else {
+            let pieces = [IoSlice::new(head), IoSlice::new(&self.piece), IoSlice::new(self.tail)];
+            Pin::new(stream).poll_write_vectored(cx, &pieces)
+        };
+        let written = ready!(written)?;
+        if written == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.begun = true;
+        let of_head = written.min(head.len());
+        let of_piece = (written - of_head).min(self.piece.len());
+        self.piece.advance(of_piece);
+        self.tail = &self.tail[written - of_head - of_piece..];
+        self.sent += of_head;
+        if self.sent == outbox.len() && self.body.is_some() {
+            outbox.clear();
+            self.sent = 0;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
