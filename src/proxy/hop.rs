@@ -12,6 +12,7 @@ use hyper::upgrade::OnUpgrade;
 use super::body::Body;
 use super::{Caller, Proxy, Rules, reply, upgrade};
 use crate::wire::forwarded::{self, Hop};
+use crate::wire::lines::Lines;
 
 /// Is this an `OPTIONS` that must not go further than to us? Else it may go one hop less (RFC 9110 §7.6.2).
 pub(super) fn is_last<B>(request: &mut Request<B>) -> bool {
@@ -29,9 +30,17 @@ pub(super) fn is_last<B>(request: &mut Request<B>) -> bool {
     hops == 0
 }
 
+/// Bytes that the head of most requests has room in.
+const ROOM: usize = 2048;
+
+/// A request's target in origin form, or `*`.
+pub(super) fn target(uri: &Uri) -> &str {
+    uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str)
+}
+
 impl Proxy {
     /// Makes the request one to the backend: no more than its own target, and who sent it.
-    pub(super) fn readdress(&self, request: &mut Request<Incoming>, caller: &Caller, tls: bool) -> Hop {
+    pub(super) fn readdress<B>(&self, request: &mut Request<B>, caller: &Caller) -> Hop {
         if let Some(authority) = request.uri().authority() {
             // The authority of an absolute target counts, not Host (RFC 9112 §3.2.2).
             let host = HeaderValue::try_from(authority.as_str());
@@ -47,26 +56,47 @@ impl Proxy {
                 target => target.map_or_else(Uri::default, Uri::from),
             };
         }
-        let received = std::mem::replace(request.version_mut(), Version::HTTP_11);
-        let chunked = request.body().size_hint().exact().is_none();
+        let received = request.version();
         let headers = request.headers_mut();
         let mut hop = forwarded::take_hop(headers);
         if received < Version::HTTP_11 {
             hop.upgrade = None;
         }
-        if !headers.contains_key(HOST) {
-            headers.insert(HOST, self.backend.host());
+        if headers.contains_key(EXPECT) {
+            headers.remove(EXPECT);
         }
-        headers.remove(EXPECT);
         forwarded::announce(headers, |name| caller.rules.passes(name));
-        caller.rules.origin.tell(headers, &caller.peer, tls, received);
-        headers.insert(reply::X_REQUEST_ID, caller.id.clone());
-        forwarded::put_hop(headers, &hop);
-        if chunked {
-            // Left to itself hyper drops the body of a GET whose length is not known.
-            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        }
         hop
+    }
+
+    /// Writes the head of a request to the backend but for its end: what the client says, then what is said of it.
+    pub(super) fn write(
+        &self,
+        request: &mut Request<Incoming>,
+        caller: &Caller,
+        hop: &Hop,
+        tls: bool,
+    ) -> Lines {
+        let mut lines = Lines::request(request.method().as_str(), target(request.uri()), ROOM);
+        let received = request.version();
+        let chunked = request.body().size_hint().exact().is_none();
+        let headers = request.headers_mut();
+        headers.remove(reply::X_REQUEST_ID);
+        let origin = &caller.rules.origin;
+        let before = origin.hear(headers, &caller.peer);
+        lines.all(headers);
+        let host = headers.get(HOST);
+        let ours = host.is_none().then(|| self.backend.host());
+        if let Some(host) = &ours {
+            lines.add(HOST.as_str(), host);
+        }
+        origin.tell(&mut lines, &before, host.or(ours.as_ref()), &caller.peer, tls, received);
+        lines.add(reply::X_REQUEST_ID.as_str(), &caller.id);
+        forwarded::ask_hop(&mut lines, hop);
+        if chunked {
+            lines.joined(TRANSFER_ENCODING.as_str(), &["chunked"]);
+        }
+        lines
     }
 
     /// Joins client and backend after the backend's 101.
@@ -97,7 +127,12 @@ impl Rules {
         match status {
             StatusCode::NO_CONTENT => drop(headers.remove(CONTENT_LENGTH)),
             // The client's connection can be changed just so.
-            StatusCode::UPGRADE_REQUIRED => forwarded::put_hop(headers, &hop),
+            StatusCode::UPGRADE_REQUIRED => {
+                if let Some(protocol) = hop.upgrade {
+                    headers.insert(UPGRADE, protocol);
+                    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+                }
+            }
             _ => {}
         }
     }

@@ -2,13 +2,14 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use data_encoding::HEXLOWER;
 use http::HeaderValue;
 
 use crate::time::Clock;
 
 /// Request IDs: the worker's random beginning and a number.
 pub struct Ids {
-    start: u64,
+    start: [u8; 8],
     next: AtomicU64,
 }
 
@@ -18,8 +19,8 @@ impl Default for Ids {
         let mut bits = [0; 8];
         // IDs only have to differ; the time will do where there is no randomness.
         let start = match aws_lc_rs::rand::fill(&mut bits) {
-            Ok(()) => u64::from_ne_bytes(bits),
-            Err(_) => Clock::system().now().as_millis().unsigned_abs(),
+            Ok(()) => bits,
+            Err(_) => Clock::system().now().as_millis().to_be_bytes(),
         };
         Self { start, next: AtomicU64::new(0) }
     }
@@ -28,7 +29,11 @@ impl Default for Ids {
 impl Ids {
     /// One that nobody has had.
     pub fn next(&self) -> HeaderValue {
-        let id = format!("{:016x}{:08x}", self.start, self.next.fetch_add(1, Relaxed));
-        HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("-"))
+        let number = self.next.fetch_add(1, Relaxed).to_be_bytes();
+        let (mut bits, mut hex) = ([0; 12], [0; 24]);
+        bits[..8].copy_from_slice(&self.start);
+        bits[8..].copy_from_slice(&number[4..]);
+        HEXLOWER.encode_mut(&bits, &mut hex);
+        HeaderValue::from_bytes(&hex).unwrap_or(HeaderValue::from_static("-"))
     }
 }

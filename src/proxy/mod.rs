@@ -36,7 +36,7 @@ use self::backend::{Address, Backend, Terms};
 use self::body::Body;
 use self::error::{Error, Kind};
 use self::finish::Begun;
-use self::nonce::Nonces;
+use self::nonce::{Nonce, Nonces};
 use self::page::Page;
 use self::routes::Routes;
 use self::timer::Alarm;
@@ -48,7 +48,8 @@ use crate::telemetry::metrics::{Metrics, Side};
 use crate::time::{Clock, Length, Stopwatch, Timestamp};
 use crate::wire::forwarded::{Forwarded, Network, Origin, Peer};
 use crate::wire::jar::Jar;
-use crate::wire::request::{Injector, View};
+use crate::wire::lines::Lines;
+use crate::wire::request::{Injector, Said, View};
 use crate::wire::response::Reader;
 use crate::wire::{OnRefused, caching};
 
@@ -202,15 +203,19 @@ impl Proxy {
         let stripped = rules.injector.guard().strip_request(request.headers_mut());
         self.metrics.stripped(Side::Client, stripped as u64);
         let shown = rules.jar.take(request.headers_mut());
-        let hop = self.readdress(&mut request, caller, tls);
+        let hop = self.readdress(&mut request, caller);
         let session =
             rules.manager.load(mode, shown, now).await.map_err(|problem| rules.failed(problem.into()))?;
-        rules.inject(&mut request, &session, &nonce, now)?;
+        let mut head = self.write(&mut request, caller, &hop, tls);
+        let asked = (request.method().as_str(), hop::target(request.uri()));
+        rules.inject(&mut head, &session, &nonce, asked, now)?;
         let client = hop.upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
 
         let watch = Stopwatch::start();
-        let forwarded =
-            self.backend.forward(request, &rules.terms, &caller.alarm, hop.upgrade.as_ref(), begun).await;
+        let forwarded = self
+            .backend
+            .forward(head.end(), request, &rules.terms, &caller.alarm, hop.upgrade.as_ref(), begun)
+            .await;
         waited.set(watch.elapsed());
         let mut response = forwarded?;
 
@@ -239,7 +244,7 @@ impl Proxy {
         rules: &Rules,
         response: &mut Response<Body>,
         session: &Session,
-        nonce: &HeaderValue,
+        nonce: &Nonce,
         now: Timestamp,
     ) -> Result<Option<Changes>, Error> {
         let server_error = response.status().is_server_error();
@@ -253,7 +258,7 @@ impl Proxy {
             self.metrics.stripped(Side::Backend, stripped as u64);
             return Ok(Some(Changes::default()));
         }
-        let taken = rules.reader.take(response.headers_mut(), nonce, now);
+        let taken = rules.reader.take(response.headers_mut(), nonce.as_bytes(), now);
         self.metrics.stripped(Side::Backend, taken.stripped as u64);
         match taken.changes {
             Ok(changes) => {
@@ -274,9 +279,10 @@ impl Proxy {
 impl Rules {
     fn inject(
         &self,
-        request: &mut Request<Incoming>,
+        head: &mut Lines,
         session: &Session,
-        nonce: &HeaderValue,
+        nonce: &Nonce,
+        asked: (&str, &str),
         now: Timestamp,
     ) -> Result<(), Error> {
         if session.is_off() {
@@ -287,14 +293,11 @@ impl Rules {
             Some(live) => View::Active(live),
             None => View::Empty,
         };
-        let injector = &self.injector;
-        injector.inject(request.headers_mut(), view, nonce, now).map_err(|large| {
+        let said = Said { view, nonce: nonce.as_bytes(), method: asked.0, target: asked.1 };
+        self.injector.inject(head, &said, now).map_err(|large| {
             let detail = format!("{} bytes; headers.budget is {}", large.takes, large.budget);
             Error::new(Kind::SessionTooLarge).saying(detail)
-        })?;
-        let (method, target) = (request.method().clone(), request.uri().clone());
-        injector.sign(request.headers_mut(), &method, &target, now);
-        Ok(())
+        })
     }
 
     /// Lets a response pass whose directives are refused: where the backend failed anyway, or the settings are lenient.

@@ -5,12 +5,13 @@ use std::str::FromStr;
 
 use http::Version;
 use http::header::{
-    CONNECTION, Entry, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING,
+    CONNECTION, Entry, FORWARDED, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING,
     UPGRADE, VIA,
 };
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::lines::Lines;
 use super::names::{X_FORWARDED, remove};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -121,14 +122,18 @@ fn is_hop(name: &HeaderName) -> bool {
 }
 
 /// Asks the next hop for what this one was asked for.
-pub fn put_hop(headers: &mut HeaderMap, hop: &Hop) {
+pub fn ask_hop(lines: &mut Lines, hop: &Hop) {
     if hop.trailers {
-        headers.insert(TE, HeaderValue::from_static("trailers"));
-        headers.append(CONNECTION, HeaderValue::from_static("te"));
+        lines.joined(TE.as_str(), &["trailers"]);
     }
     if let Some(protocol) = &hop.upgrade {
-        headers.insert(UPGRADE, protocol.clone());
-        headers.append(CONNECTION, HeaderValue::from_static("upgrade"));
+        lines.add(UPGRADE.as_str(), protocol);
+    }
+    match (hop.trailers, &hop.upgrade) {
+        (true, Some(_)) => lines.joined(CONNECTION.as_str(), &["te, upgrade"]),
+        (true, None) => lines.joined(CONNECTION.as_str(), &["te"]),
+        (false, Some(_)) => lines.joined(CONNECTION.as_str(), &["upgrade"]),
+        (false, None) => {}
     }
 }
 
@@ -161,7 +166,7 @@ pub fn tokens(line: &HeaderValue) -> impl Iterator<Item = &str> {
 pub struct Peer {
     /// Its address.
     pub address: SocketAddr,
-    ip: HeaderValue,
+    ip: String,
     /// `for=…`
     node: String,
 }
@@ -173,8 +178,7 @@ impl From<SocketAddr> for Peer {
             IpAddr::V4(ip) => format!("for={ip}"),
             IpAddr::V6(ip) => format!("for=\"[{ip}]\""),
         };
-        let ip = HeaderValue::try_from(ip.to_string()).expect("an address is ASCII");
-        Self { address, ip, node }
+        Self { address, ip: ip.to_string(), node }
     }
 }
 
@@ -217,49 +221,82 @@ impl Origin {
         tls || (self.trusts(peer) && says().is_some_and(|proto| proto.eq_ignore_ascii_case("https")))
     }
 
-    /// Writes `Forwarded`, `X-Forwarded-*` and `Via`; what a peer says that nobody trusts is replaced.
+    /// Takes out of `headers` what [`Origin::tell`] replaces or continues: what a peer says that nobody trusts is gone.
+    pub fn hear(&self, headers: &mut HeaderMap, peer: &Peer) -> Before {
+        let tells = |name: &HeaderName| *name == FORWARDED || name.as_str().starts_with(X_FORWARDED);
+        // One look at the names spares most requests all look-ups.
+        if headers.keys().any(tells) {
+            if self.trusts(peer.address.ip()) {
+                return Before::take(headers, self.forwarded);
+            }
+            remove(headers, tells);
+        }
+        Before::default()
+    }
+
+    /// Writes `Forwarded`, `X-Forwarded-*` and `Via`, behind what was said `before`.
     ///
     /// `received` is the version that the request came by, which is what `Via` tells (RFC 9110 §7.6.3).
-    pub fn tell(&self, headers: &mut HeaderMap, peer: &Peer, tls: bool, received: Version) {
-        if !self.trusts(peer.address.ip()) {
-            remove(headers, |name| name == FORWARDED || name.as_str().starts_with(X_FORWARDED));
-        }
+    pub fn tell(
+        &self,
+        lines: &mut Lines,
+        before: &Before,
+        host: Option<&HeaderValue>,
+        peer: &Peer,
+        tls: bool,
+        received: Version,
+    ) {
         let proto = if tls { "https" } else { "http" };
-        let host = headers.get(HOST).cloned();
         if matches!(self.forwarded, Forwarded::Both | Forwarded::XForwarded) {
-            append(headers, X_FORWARDED_FOR, peer.ip.clone());
-            if let Entry::Vacant(place) = headers.entry(X_FORWARDED_PROTO) {
-                place.insert(HeaderValue::from_static(proto));
+            lines.list(X_FORWARDED_FOR.as_str(), &before.addresses, &[&peer.ip]);
+            if !before.proto {
+                lines.joined(X_FORWARDED_PROTO.as_str(), &[proto]);
             }
-            if let (Some(host), Entry::Vacant(place)) = (&host, headers.entry(X_FORWARDED_HOST)) {
-                place.insert(host.clone());
+            if let Some(host) = host.filter(|_| !before.host) {
+                lines.add(X_FORWARDED_HOST.as_str(), host);
             }
         }
         if matches!(self.forwarded, Forwarded::Both | Forwarded::Standard) {
             // A host that would need escaping is no host; the element then has none.
-            let host =
-                host.as_ref().and_then(|host| host.to_str().ok()).filter(|host| !host.contains(['"', '\\']));
-            let element = match host {
-                Some(host) => [&peer.node, ";host=\"", host, "\";proto=", proto].concat(),
-                None => [&peer.node, ";proto=", proto].concat(),
-            };
-            append(headers, FORWARDED, HeaderValue::try_from(element).expect("a host of visible ASCII"));
+            let host = host.and_then(|host| host.to_str().ok()).filter(|host| !host.contains(['"', '\\']));
+            let name = FORWARDED.as_str();
+            match host {
+                Some(host) => {
+                    lines.list(name, &before.elements, &[&peer.node, ";host=\"", host, "\";proto=", proto]);
+                }
+                None => lines.list(name, &before.elements, &[&peer.node, ";proto=", proto]),
+            }
         }
         if let Some(via) = &self.via {
-            headers.append(VIA, via[usize::from(received >= Version::HTTP_11)].clone());
+            lines.add(VIA.as_str(), &via[usize::from(received >= Version::HTTP_11)]);
         }
     }
 }
 
-/// Adds an element to a list, in one line.
-fn append(headers: &mut HeaderMap, name: HeaderName, element: HeaderValue) {
-    match headers.entry(name) {
-        Entry::Vacant(place) => drop(place.insert(element)),
-        Entry::Occupied(mut lines) => {
-            let joined: Vec<&[u8]> = lines.iter().chain([&element]).map(HeaderValue::as_bytes).collect();
-            if let Ok(value) = HeaderValue::from_bytes(&joined.join(&b", "[..])) {
-                lines.insert(value);
-            }
+/// What a trusted peer has said of the client.
+#[derive(Debug, Default)]
+pub struct Before {
+    /// `X-Forwarded-For`, to be continued.
+    addresses: Vec<HeaderValue>,
+    /// `Forwarded`, to be continued.
+    elements: Vec<HeaderValue>,
+    /// Is there an `X-Forwarded-Proto`?
+    proto: bool,
+    /// Is there an `X-Forwarded-Host`?
+    host: bool,
+}
+
+impl Before {
+    fn take(headers: &mut HeaderMap, forwarded: Forwarded) -> Self {
+        let mut take = |name: HeaderName, continued: bool| match headers.entry(name) {
+            Entry::Occupied(lines) if continued => lines.remove_entry_mult().1.collect(),
+            _ => Vec::new(),
+        };
+        Self {
+            addresses: take(X_FORWARDED_FOR, matches!(forwarded, Forwarded::Both | Forwarded::XForwarded)),
+            elements: take(FORWARDED, matches!(forwarded, Forwarded::Both | Forwarded::Standard)),
+            proto: headers.contains_key(X_FORWARDED_PROTO),
+            host: headers.contains_key(X_FORWARDED_HOST),
         }
     }
 }
@@ -326,8 +363,11 @@ mod tests {
         .unwrap();
         let mut map = headers(lines);
         let peer = SocketAddr::new(peer.parse().unwrap(), 99).into();
-        origin.tell(&mut map, &peer, false, Version::HTTP_11);
-        map
+        let before = origin.hear(&mut map, &peer);
+        let mut lines = Lines::default();
+        lines.all(&map);
+        origin.tell(&mut lines, &before, map.get("host"), &peer, false, Version::HTTP_11);
+        lines.read()
     }
 
     #[test]

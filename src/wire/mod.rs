@@ -5,6 +5,7 @@ pub mod cookie;
 pub mod forwarded;
 pub mod jar;
 mod json;
+pub mod lines;
 pub mod names;
 pub mod request;
 pub mod response;

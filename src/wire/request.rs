@@ -3,9 +3,9 @@
 use aws_lc_rs::hmac;
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Uri};
+use http::header::HeaderName;
 
+use super::lines::Lines;
 use super::names::Guard;
 use super::{Config, OnOverflow};
 use crate::session::data::{Map, RESERVED, to_ascii, to_bare};
@@ -28,6 +28,19 @@ pub enum View<'a> {
     Unavailable,
 }
 
+/// What a request says of its session besides its data.
+#[derive(Clone, Copy, Debug)]
+pub struct Said<'a> {
+    /// The session.
+    pub view: View<'a>,
+    /// What a response may have to repeat.
+    pub nonce: &'a [u8],
+    /// The request's method.
+    pub method: &'a str,
+    /// The request's target as the backend sees it.
+    pub target: &'a str,
+}
+
 /// A session that the request headers have no room for, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooLarge {
@@ -42,7 +55,7 @@ pub struct TooLarge {
 pub struct Injector {
     guard: Guard,
     names: Names,
-    keys: Vec<(String, HeaderName)>,
+    keys: Vec<(String, String)>,
     expose: Vec<String>,
     budget: Budget,
     omit: bool,
@@ -52,20 +65,21 @@ pub struct Injector {
     secret: Option<hmac::Key>,
 }
 
+/// What our headers are called, in lower case.
 #[derive(Debug)]
 struct Names {
-    data: HeaderName,
-    state: HeaderName,
-    id: HeaderName,
-    version: HeaderName,
-    expiry_age: HeaderName,
-    expiry_date: HeaderName,
-    expires_at: HeaderName,
-    browser_close: HeaderName,
-    test_cookie: HeaderName,
-    nonce: HeaderName,
-    omitted: HeaderName,
-    signature: HeaderName,
+    data: String,
+    state: String,
+    id: String,
+    version: String,
+    expiry_age: String,
+    expiry_date: String,
+    expires_at: String,
+    browser_close: String,
+    test_cookie: String,
+    nonce: String,
+    omitted: String,
+    signature: String,
 }
 
 impl Injector {
@@ -81,7 +95,8 @@ impl Injector {
     ) -> Result<Self, String> {
         let name = |suffix: &str| {
             let name = format!("{}{suffix}", config.prefix).to_lowercase();
-            HeaderName::try_from(&name).map_err(|_| format!("{name:?} can't be the name of a header"))
+            HeaderName::try_from(&name).map_err(|_| format!("{name:?} can't be the name of a header"))?;
+            Ok::<_, String>(name)
         };
         let names = Names {
             data: name("Data")?,
@@ -97,8 +112,10 @@ impl Injector {
             omitted: name("Omitted")?,
             signature: name("Signature")?,
         };
-        let of_entry =
-            |entry: &String| Ok((entry.clone(), name(&format!("Key-{}", super::names::fold(entry)))?));
+        let of_entry = |entry: &String| {
+            let name = name(&format!("Key-{}", super::names::fold(entry)))?;
+            Ok((entry.clone(), name))
+        };
         // A reserved entry is injected where it is exposed, and nowhere else.
         let readable = |entry: &&String| !entry.starts_with(RESERVED) || config.expose.contains(entry);
         let keys = config.keys.iter().filter(readable).map(of_entry).collect::<Result<Vec<_>, String>>()?;
@@ -111,7 +128,7 @@ impl Injector {
         let budget = Budget {
             bytes: config.budget,
             fixed: names.longest(secret.is_some()),
-            keys: keys.iter().map(|(entry, name)| (entry.clone(), name.as_str().len() + LINE)).collect(),
+            keys: keys.iter().map(|(entry, name)| (entry.clone(), name.len() + LINE)).collect(),
             expose: config.expose.clone(),
         };
         Ok(Self {
@@ -137,79 +154,62 @@ impl Injector {
         &self.guard
     }
 
-    /// Injects the session. The request must have been stripped, and its hop-by-hop headers be gone.
+    /// Injects the session into a request whose own headers have been stripped.
     ///
     /// # Errors
     /// [`TooLarge`] if the session doesn't fit into `headers.budget`; such a request must not be forwarded, for
     /// the absence of an entry must never be an attacker's choice.
-    pub fn inject(
-        &self,
-        headers: &mut HeaderMap,
-        view: View<'_>,
-        nonce: &HeaderValue,
-        now: Timestamp,
-    ) -> Result<(), TooLarge> {
-        let live = match view {
+    pub fn inject(&self, lines: &mut Lines, what: &Said<'_>, now: Timestamp) -> Result<(), TooLarge> {
+        let live = match what.view {
             View::Active(live) => Some(live),
             View::Empty | View::Unavailable => None,
         };
-        headers.reserve(10 + self.keys.len());
         let (data, omitted) = match live {
             None => (Bytes::from_static(b"{}"), None),
             Some(live) => self.fit(&live.record.data)?,
         };
-        let full = live.map(|live| &live.record.data);
-        if !self.keys.is_empty() || omitted.is_some() {
-            let left_out = |entry: &String| omitted.as_ref().is_some_and(|names| names.contains(entry));
-            for (entry, name) in &self.keys {
-                let value = full.and_then(|data| data.map().get(entry)).filter(|_| !left_out(entry));
-                if let Some(value) = value.and_then(|value| HeaderValue::try_from(to_bare(value)).ok()) {
-                    headers.insert(name.clone(), value);
-                }
-            }
-        }
-        if let Some(names) = &omitted {
-            let value = HeaderValue::try_from(to_ascii(names)).expect("ASCII JSON is a header value");
-            headers.insert(self.names.omitted.clone(), value);
-        }
-        let value = HeaderValue::from_maybe_shared(data).expect("ASCII JSON is a header value");
-        headers.insert(self.names.data.clone(), value);
-        headers.insert(self.names.state.clone(), HeaderValue::from_static(view.state()));
+        assert!(is_visible(&data), "data is kept as visible ASCII");
+        let names = &self.names;
+        lines.text(&names.data, &data);
+        lines.text(&names.state, what.view.state().as_bytes());
         let expiry = live.map_or(Expiry::Default, |live| live.record.expiry);
-        headers.insert(self.names.expiry_age.clone(), HeaderValue::from(expiry.age(&self.lifetimes, now)));
-        headers.insert(self.names.expiry_date.clone(), text(&expiry.date(&self.lifetimes, now).rfc3339()));
+        let mut digits = [0; 20];
+        lines.text(&names.expiry_age, decimal(expiry.age(&self.lifetimes, now), &mut digits));
+        lines.text(&names.expiry_date, &expiry.date(&self.lifetimes, now).rfc3339());
         let browser = if expiry.at_browser_close(&self.lifetimes) { "true" } else { "false" };
-        headers.insert(self.names.browser_close.clone(), HeaderValue::from_static(browser));
-        headers.insert(self.names.nonce.clone(), nonce.clone());
-        if let Some(live) = live {
-            headers.insert(self.names.id.clone(), text(&Id::from(live.key).to_hex()));
-            headers.insert(self.names.version.clone(), text(&live.revision.to_hex()));
-            headers.insert(self.names.expires_at.clone(), text(&live.until.rfc3339()));
+        lines.text(&names.browser_close, browser.as_bytes());
+        lines.text(&names.nonce, what.nonce);
+        let id = live.map(|live| Id::from(live.key).to_hex());
+        if let (Some(live), Some(id)) = (live, &id) {
+            lines.text(&names.id, id);
+            lines.text(&names.version, &live.revision.to_hex());
+            lines.text(&names.expires_at, &live.until.rfc3339());
             // A look at the text spares the parsing of data that can't hold the entry.
             if memchr::memmem::find(live.record.data.text(), TEST_COOKIE.as_bytes()).is_some()
                 && live.record.data.map().get(TEST_COOKIE).is_some_and(|value| value == TEST_COOKIE_VALUE)
             {
-                headers.insert(self.names.test_cookie.clone(), HeaderValue::from_static(TEST_COOKIE_VALUE));
+                lines.text(&names.test_cookie, TEST_COOKIE_VALUE.as_bytes());
             }
+            self.inject_entries(lines, &live.record.data, omitted.as_deref());
+        }
+        if let Some(secret) = &self.secret {
+            let signature = sign(secret, what, id.as_ref().map_or(&[][..], |id| id), &data, now);
+            lines.text(&names.signature, signature.as_bytes());
         }
         Ok(())
     }
 
-    /// Signs a request whose session was injected: `v1,<unix time>,<hex HMAC>` over time, method, target, id, data.
-    pub fn sign(&self, headers: &mut HeaderMap, method: &Method, target: &Uri, now: Timestamp) {
-        let Some(secret) = &self.secret else { return };
-        let value = |name: &HeaderName| headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
-        let target = target.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-        let time = now.as_secs().to_string();
-        let parts = [
-            time.as_bytes(),
-            method.as_str().as_bytes(),
-            target.as_bytes(),
-            value(&self.names.id),
-            value(&self.names.data),
-        ];
-        let signature = HEXLOWER.encode(hmac::sign(secret, &parts.join(&b'\n')).as_ref());
-        headers.insert(self.names.signature.clone(), text(format!("v1,{time},{signature}").as_bytes()));
+    /// Injects the entries that have headers of their own, and the names of those that were left out.
+    fn inject_entries(&self, lines: &mut Lines, data: &Data, omitted: Option<&[String]>) {
+        let left_out = |entry: &String| omitted.is_some_and(|names| names.contains(entry));
+        for (entry, name) in self.keys.iter().filter(|(entry, _)| !left_out(entry)) {
+            if let Some(value) = data.map().get(entry) {
+                lines.text(name, to_bare(value).as_bytes());
+            }
+        }
+        if let Some(names) = omitted {
+            lines.text(&self.names.omitted, &to_ascii(&names));
+        }
     }
 
     /// The data that fits, and the entries that were left out to make it fit.
@@ -233,7 +233,7 @@ impl Injector {
             map.shift_remove(&last);
             omitted.push(last);
             let rest = Data::from_map(map.clone());
-            let named = self.names.omitted.as_str().len() + LINE + to_ascii(&omitted).len();
+            let named = self.names.omitted.len() + LINE + to_ascii(&omitted).len();
             if self.budget.takes(&rest) + named <= self.budget.bytes {
                 return Ok((rest.text().clone(), Some(omitted)));
             }
@@ -268,20 +268,42 @@ impl Names {
             (&self.test_cookie, TEST_COOKIE_VALUE.len()),
             (&self.nonce, 16),
         ];
-        let signature =
-            if signed { self.signature.as_str().len() + LINE + "v1,,".len() + 20 + 64 } else { 0 };
-        lines.iter().map(|(name, value)| name.as_str().len() + value + LINE).sum::<usize>() + signature
+        let signature = if signed { self.signature.len() + LINE + "v1,,".len() + 20 + 64 } else { 0 };
+        lines.iter().map(|(name, value)| name.len() + value + LINE).sum::<usize>() + signature
     }
 }
 
-fn text(bytes: &[u8]) -> HeaderValue {
-    HeaderValue::from_bytes(bytes).expect("digits and dates are ASCII")
+/// Signs a request: `v1,<unix time>,<hex HMAC>` over time, method, target, id and data.
+fn sign(secret: &hmac::Key, what: &Said<'_>, id: &[u8], data: &[u8], now: Timestamp) -> String {
+    let time = now.as_secs().to_string();
+    let parts = [time.as_bytes(), what.method.as_bytes(), what.target.as_bytes(), id, data];
+    let signature = HEXLOWER.encode(hmac::sign(secret, &parts.join(&b'\n')).as_ref());
+    format!("v1,{time},{signature}")
+}
+
+fn is_visible(text: &[u8]) -> bool {
+    // Without an early end, so that many bytes are looked at at once.
+    text.iter().fold(true, |all, byte| all & (*byte >= b' ') & (*byte < 0x7f))
+}
+
+/// A number's digits, at the end of `room`.
+fn decimal(mut number: u64, room: &mut [u8; 20]) -> &[u8] {
+    let mut at = room.len();
+    loop {
+        at -= 1;
+        room[at] = b"0123456789"[usize::try_from(number % 10).unwrap_or(0)];
+        number /= 10;
+        if number == 0 {
+            return &room[at..];
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
+    use http::HeaderMap;
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
@@ -310,10 +332,10 @@ mod tests {
     }
 
     fn inject(injector: &Injector, view: View<'_>) -> Result<HeaderMap, TooLarge> {
-        let mut headers = HeaderMap::new();
-        injector.inject(&mut headers, view, &HeaderValue::from_static("0123456789abcdef"), NOW)?;
-        injector.sign(&mut headers, &Method::GET, &Uri::from_static("/"), NOW);
-        Ok(headers)
+        let mut lines = Lines::request("GET", "/", 0);
+        let said = Said { view, nonce: b"0123456789abcdef", method: "GET", target: "/" };
+        injector.inject(&mut lines, &said, NOW)?;
+        Ok(lines.read())
     }
 
     fn bytes(headers: &HeaderMap) -> usize {

@@ -23,15 +23,13 @@ pub struct Connection {
     pub(super) stream: Stream,
     /// What has come.
     pub(super) inbox: BytesMut,
-    /// What the next head is written into: kept, so that it grows once.
-    pub(super) outbox: Vec<u8>,
     opened: Stopwatch,
 }
 
 impl Connection {
     /// A connection that nothing has come over yet.
     pub fn new(stream: Stream) -> Self {
-        Self { stream, inbox: BytesMut::new(), outbox: Vec::new(), opened: Stopwatch::start() }
+        Self { stream, inbox: BytesMut::new(), opened: Stopwatch::start() }
     }
 
     /// How long ago it was opened.

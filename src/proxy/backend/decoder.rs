@@ -184,12 +184,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Data, names of trailers, whether it may end here, and how much is left.
+    type Decoded = (Vec<u8>, Vec<String>, bool, usize);
+
     /// Everything that a decoder makes of bytes that come in pieces of so many.
-    fn decode(
-        mut decoder: Decoder,
-        bytes: &[u8],
-        step: usize,
-    ) -> Result<(Vec<u8>, Vec<String>, bool, usize), &'static str> {
+    fn decode(mut decoder: Decoder, bytes: &[u8], step: usize) -> Result<Decoded, &'static str> {
         let (mut inbox, mut rest) = (BytesMut::new(), bytes);
         let (mut data, mut trailers) = (Vec::new(), Vec::new());
         loop {

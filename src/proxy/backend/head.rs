@@ -1,10 +1,10 @@
-//! Heads: requests' are written, responses' are read, and how a response's body ends is decided once.
+//! Heads of responses, and how the body behind them ends: decided once.
 
 use std::mem::MaybeUninit;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{Method, Response, StatusCode, Version};
 use httparse::{ParserConfig, Status};
 use hyper::ext::ReasonPhrase;
 
@@ -25,27 +25,6 @@ pub(super) struct Head {
     pub decoder: Decoder,
     /// Will the backend take another request over this connection?
     pub kept: bool,
-}
-
-/// Writes a request's head; its target is in origin form, or `*`.
-pub(super) fn write<B>(out: &mut Vec<u8>, request: &Request<B>) {
-    out.extend_from_slice(request.method().as_str().as_bytes());
-    out.push(b' ');
-    let target = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    out.extend_from_slice(target.as_bytes());
-    out.extend_from_slice(b" HTTP/1.1\r\n");
-    write_headers(out, request.headers());
-    out.extend_from_slice(b"\r\n");
-}
-
-/// Writes headers, or trailers.
-pub(super) fn write_headers(out: &mut Vec<u8>, headers: &HeaderMap) {
-    for (name, value) in headers {
-        out.extend_from_slice(name.as_str().as_bytes());
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value.as_bytes());
-        out.extend_from_slice(b"\r\n");
-    }
 }
 
 /// Takes a response's head out of what has come; `None` if there is more to come of it.
@@ -76,18 +55,16 @@ pub(super) fn take(inbox: &mut BytesMut, method: &Method) -> Result<Option<Head>
     let reason = parsed.reason.filter(|reason| Some(*reason) != status.canonical_reason());
     let reason = reason.and_then(|reason| ReasonPhrase::try_from(reason.as_bytes()).ok());
     let start = inbox.as_ptr() as usize;
-    let mut places = [(0, 0, 0, 0); HEADERS];
-    let count = parsed.headers.len();
-    for (place, line) in places.iter_mut().zip(&*parsed.headers) {
-        let (name, value) = (line.name.as_ptr() as usize - start, line.value.as_ptr() as usize - start);
-        *place = (name, name + line.name.len(), value, value + line.value.len());
-    }
+    let place = |part: &[u8]| (part.as_ptr() as usize - start, part.len());
+    let mut places = Vec::with_capacity(parsed.headers.len());
+    places.extend(parsed.headers.iter().map(|line| (place(line.name.as_bytes()), place(line.value))));
     let bytes = inbox.split_to(length).freeze();
     let mut framing = Framing::default();
-    let mut headers = HeaderMap::with_capacity(count + 8);
-    for &(name, name_end, value, value_end) in &places[..count] {
-        let name = HeaderName::from_bytes(&bytes[name..name_end]).map_err(|_| "a header has no name")?;
-        let value = HeaderValue::from_maybe_shared(bytes.slice(value..value_end))
+    let mut headers = HeaderMap::with_capacity(places.len() + 4);
+    for ((name, name_length), (value, value_length)) in places {
+        let name =
+            HeaderName::from_bytes(&bytes[name..name + name_length]).map_err(|_| "a header has no name")?;
+        let value = HeaderValue::from_maybe_shared(bytes.slice(value..value + value_length))
             .map_err(|_| "a header has a value that is none")?;
         framing.note(&name, &value)?;
         headers.append(name, value);

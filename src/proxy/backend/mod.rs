@@ -85,7 +85,7 @@ impl Backend {
         self.pool.close_idle(idle_timeout);
     }
 
-    /// Sends a request and waits for the head of the response; the body streams on behind it.
+    /// Sends `head` and the request's body, and waits for the head of the response; its body streams on behind that.
     ///
     /// A kept connection may close just when it is used again. A request that nothing was answered to, and whose body
     /// is untouched, is then sent once more, over a new connection: whatever its method if nothing of it was sent, else
@@ -98,6 +98,7 @@ impl Backend {
     /// [`Kind::Backend`], or [`Kind::Body`] and [`Kind::Timeout`] where the client broke its request off.
     pub async fn forward(
         &self,
+        head: Vec<u8>,
         request: Request<Incoming>,
         terms: &Terms,
         alarm: &Alarm,
@@ -105,8 +106,7 @@ impl Backend {
         begun: &Begun,
     ) -> Result<Response<Body>, Error> {
         let (parts, body) = request.into_parts();
-        let request = Request::from_parts(parts, ());
-        let mut upload = Upload::of(body, request.headers(), terms, alarm);
+        let mut sending = Sending::new(head, Upload::of(body, &parts.headers, terms, alarm));
         let mut kept = if asked.is_none() { self.pool.take(terms.idle_timeout) } else { None };
         loop {
             let fresh = kept.is_none();
@@ -115,10 +115,7 @@ impl Backend {
                 None => self.connect(terms.connect_timeout).await?,
             };
             begun.begin();
-            connection.outbox.clear();
-            head::write(&mut connection.outbox, &request);
-            let mut sending = Sending::new(upload);
-            let answered = self.ask(&mut connection, &mut sending, request.method(), terms, alarm).await;
+            let answered = self.ask(&mut connection, &mut sending, &parts.method, terms, alarm).await;
             let waits = sending.waits_for_the_client();
             let failed = match answered {
                 Ok((head, sent)) => {
@@ -128,10 +125,10 @@ impl Backend {
             };
             let again = !fresh
                 && matches!(failed, Failed::Unanswered(_))
-                && (request.method().is_idempotent() || !sending.has_begun());
-            match sending.untouched().filter(|_| again) {
-                Some(untouched) => upload = untouched,
-                None => return Err(self.blame(failed, waits)),
+                && (parts.method.is_idempotent() || !sending.has_begun())
+                && sending.begin_again();
+            if !again {
+                return Err(self.blame(failed, waits));
             }
         }
     }

@@ -9,12 +9,14 @@ use http_body::Body as _;
 use tokio::io::AsyncWrite as _;
 
 use super::connection::Connection;
-use super::head;
 use crate::proxy::body::Upload;
+use crate::wire::lines::Lines;
 
-/// What is left of a request whose head stands in its connection's outbox.
+/// What is left of a request.
 pub struct Sending {
-    /// How much of the outbox is sent.
+    /// The head, and what frames the body behind it.
+    outbox: Vec<u8>,
+    /// How much of that is sent.
     sent: usize,
     /// A piece of the body that goes behind it.
     piece: Bytes,
@@ -46,16 +48,28 @@ pub enum Broken {
 }
 
 impl Sending {
-    /// What is left when the head has been written into the outbox.
-    pub fn new(body: Option<Upload>) -> Self {
+    /// A request of which nothing is sent yet.
+    pub fn new(head: Vec<u8>, body: Option<Upload>) -> Self {
         let length = body.as_ref().map_or(Some(0), |body| body.size_hint().exact());
         let framing = length.map_or(Framing::Chunked, Framing::Length);
-        Self { sent: 0, piece: Bytes::new(), tail: b"", body, framing, touched: false, begun: false }
+        Self {
+            outbox: head,
+            sent: 0,
+            piece: Bytes::new(),
+            tail: b"",
+            body,
+            framing,
+            touched: false,
+            begun: false,
+        }
     }
 
-    /// The body, if nothing of it was taken: then the request may be sent again.
-    pub fn untouched(self) -> Option<Option<Upload>> {
-        (!self.touched).then_some(self.body)
+    /// May it be sent again, from its beginning? Not when anything of its body was taken.
+    pub const fn begin_again(&mut self) -> bool {
+        if !self.touched {
+            self.sent = 0;
+        }
+        !self.touched
     }
 
     /// Has any byte of it gone to the backend?
@@ -80,26 +94,27 @@ impl Sending {
                 Poll::Pending => {}
                 Poll::Ready(Some(Ok(frame))) => {
                     self.touched = true;
-                    self.put(frame, &mut connection.outbox);
+                    self.put(frame);
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(Broken::Client(error))),
-                Poll::Ready(None) => self.end(&mut connection.outbox),
+                Poll::Ready(None) => self.end(),
             }
-            if self.sent == connection.outbox.len() && self.piece.is_empty() && self.tail.is_empty() {
+            if self.sent == self.outbox.len() && self.piece.is_empty() && self.tail.is_empty() {
                 return if self.body.is_none() { Poll::Ready(Ok(())) } else { Poll::Pending };
             }
             ready!(self.poll_write(cx, connection)).map_err(Broken::Backend)?;
         }
     }
 
-    fn put(&mut self, frame: http_body::Frame<Bytes>, outbox: &mut Vec<u8>) {
+    fn put(&mut self, frame: http_body::Frame<Bytes>) {
         let data = match frame.into_data() {
             Ok(data) => data,
             Err(frame) => {
                 if let (Ok(trailers), Framing::Chunked) = (frame.into_trailers(), self.framing) {
-                    outbox.extend_from_slice(b"0\r\n");
-                    head::write_headers(outbox, &trailers);
-                    outbox.extend_from_slice(b"\r\n");
+                    self.outbox.extend_from_slice(b"0\r\n");
+                    let mut lines = Lines::default();
+                    lines.all(&trailers);
+                    self.outbox.extend_from_slice(&lines.end());
                     self.body = None;
                 }
                 return;
@@ -112,7 +127,7 @@ impl Sending {
             // hyper has counted: there are never more.
             Framing::Length(left) => *left = left.saturating_sub(data.len() as u64),
             Framing::Chunked => {
-                outbox.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
+                self.outbox.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
                 self.tail = b"\r\n";
             }
         }
@@ -122,16 +137,16 @@ impl Sending {
         }
     }
 
-    fn end(&mut self, outbox: &mut Vec<u8>) {
+    fn end(&mut self) {
         self.body = None;
         if self.framing == Framing::Chunked {
-            outbox.extend_from_slice(b"0\r\n\r\n");
+            self.outbox.extend_from_slice(b"0\r\n\r\n");
         }
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, connection: &mut Connection) -> Poll<io::Result<()>> {
-        let Connection { stream, outbox, .. } = connection;
-        let head = &outbox[self.sent..];
+        let stream = &mut connection.stream;
+        let head = &self.outbox[self.sent..];
         let written = if self.piece.is_empty() && self.tail.is_empty() {
             Pin::new(stream).poll_write(cx, head)
         } else {
@@ -148,8 +163,9 @@ impl Sending {
         self.piece.advance(of_piece);
         self.tail = &self.tail[written - of_head - of_piece..];
         self.sent += of_head;
-        if self.sent == outbox.len() && self.body.is_some() {
-            outbox.clear();
+        // The head is kept for as long as it may have to be sent again.
+        if self.sent == self.outbox.len() && self.touched {
+            self.outbox.clear();
             self.sent = 0;
         }
         Poll::Ready(Ok(()))
