@@ -8,6 +8,7 @@ pub mod body;
 pub mod check;
 pub mod error;
 pub mod finish;
+pub mod heads;
 mod hop;
 pub mod ids;
 pub mod listen;
