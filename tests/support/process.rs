@@ -96,11 +96,16 @@ impl Program {
 
     /// The application in shell, behind lighttpd.
     pub fn cgi() -> Self {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/backends/cgi");
+        Self::lighttpd("cgi")
+    }
+
+    /// The `app.sh` of a folder of backends, behind lighttpd.
+    pub fn lighttpd(folder: &str) -> Self {
+        let backends = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/backends");
         Self::on_a_free_port("server started", |port| {
             let mut command = Command::new("lighttpd");
-            command.args(["-D", "-f", &format!("{folder}/lighttpd.conf")]);
-            command.env("APP", folder).env("PORT", port.to_string());
+            command.args(["-D", "-f", &format!("{backends}/cgi/lighttpd.conf")]);
+            command.env("APP", format!("{backends}/{folder}")).env("PORT", port.to_string());
             command
         })
     }
@@ -145,6 +150,32 @@ impl Program {
         command.args(["--keep-alive", "60", "--limit-request-fields", "200", "--header-map", "dangerous"]);
         command.args(["--no-control-socket", app]);
         Self::start(&mut command, "Listening at: http://")
+    }
+
+    /// A mirror in PHP: it shows every header as the application has it.
+    pub fn php_mirror() -> Self {
+        let mut command = Command::new("php");
+        command.env("PHP_CLI_SERVER_WORKERS", "4").args(["-S", "127.0.0.1:0"]);
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/backends/mirror/mirror.php"));
+        Self::start(&mut command, "Development Server (http://")
+    }
+
+    /// The same in JavaScript.
+    pub fn node_mirror() -> Self {
+        let mut command = Command::new("node");
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/backends/mirror/mirror.js"));
+        Self::start(&mut command, "listening on ")
+    }
+
+    /// The same in Python, by ASGI under uvicorn.
+    pub fn uvicorn_mirror() -> Self {
+        let mut command = Command::new("uvicorn");
+        command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/backends/mirror"));
+        command.env("PYTHONDONTWRITEBYTECODE", "1");
+        command.args(["mirror:asgi", "--host", "127.0.0.1", "--port", "0", "--http", "h11"]);
+        command.args(["--timeout-keep-alive", "60", "--no-access-log", "--no-proxy-headers"]);
+        command.args(["--h11-max-incomplete-event-size", "65536"]);
+        Self::start(&mut command, "Uvicorn running on http://")
     }
 
     /// A witness behind nginx, which passes on to itself what is whole.
