@@ -192,7 +192,7 @@ impl Proxy {
         begun: &Begun,
         waited: &Waited,
     ) -> Result<Response<Body>, Error> {
-        check::request(&request)?;
+        check::request(&request, &caller.rules.origin)?;
         if hop::is_last(&mut request) {
             return Ok(reply::options(&caller.id));
         }

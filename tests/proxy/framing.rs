@@ -3,8 +3,10 @@
 use std::thread;
 use std::time::Duration;
 
-use super::{GET, OK, answer, before, is_problem};
-use crate::support::{Line, Stage};
+use coatroom::config::Config;
+
+use super::{GET, OK, answer, before, is_problem, with};
+use crate::support::{Line, Sidecar, Stage};
 
 /// The request is refused, the connection ends, and the backend hears of none of it.
 fn refused(request: impl AsRef<[u8]>) -> u16 {
@@ -226,18 +228,30 @@ fn the_same_length_twice_is_passed_on_once() {
 }
 
 #[test]
-fn what_follows_a_refused_request_is_never_served() {
+fn what_follows_an_answer_of_ours_is_never_served() {
+    // Whether the request is refused, answered by us alone, or can't be served (pingora CVE-2025-4366).
+    let (_socket, nobody) = Stage::nobody();
+    let away = |config: &mut Config| config.store.url = format!("redis://{nobody}").as_str().into();
+    let loops = "Via: 1.1 coatroom\r\n".repeat(8);
+    let looping = format!("POST / HTTP/1.1\r\nHost: a\r\n{loops}");
+    let known = "POST / HTTP/1.1\r\nHost: a\r\nCookie: sessionid=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n";
     let body = format!("{SMUGGLED}{}", "x".repeat(200_000));
     let long = format!("Content-Length: {}\r\n\r\n{body}", body.len());
     let short = format!("Content-Length: {}\r\n\r\n{SMUGGLED}", SMUGGLED.len());
-    for rest in [long, short] {
+    let chunked =
+        format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{SMUGGLED}\r\n0\r\n\r\n", SMUGGLED.len());
+    for rest in [long, short, chunked] {
         for (first, status) in [
             ("TRACE / HTTP/1.1\r\nHost: a\r\n", 405),
             ("POST / HTTP/1.1\r\n", 400),
             ("POST / HTTP/1.1\r\nHost: a\r\nExpect: a miracle\r\n", 417),
+            ("POST /#a HTTP/1.1\r\nHost: a\r\n", 400),
+            ("OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n", 204),
+            (&looping, 508),
+            (known, 503),
         ] {
             let stage = Stage::new();
-            let sidecar = before(&stage);
+            let sidecar = if status == 503 { with(&stage, away) } else { before(&stage) };
             let mut client = Line::to(sidecar.address());
             let (address, all) = (sidecar.address(), format!("{first}{rest}"));
             let sender = client.twin();
@@ -247,7 +261,7 @@ fn what_follows_a_refused_request_is_never_served() {
             });
             assert_eq!(client.reply().status, status, "{first}");
             sender.join().expect("it sends what it can");
-            client.finish().rest();
+            assert_eq!(client.finish().rest().0, b"", "{first}");
             sidecar.until("coatroom_http_connections", 0);
             assert!(stage.is_quiet(), "{first}");
             let mut client = Line::to(address);
@@ -255,6 +269,13 @@ fn what_follows_a_refused_request_is_never_served() {
             assert_eq!(stage.accept().request().target, "/");
         }
     }
+    // A backend that isn't there.
+    let sidecar = Sidecar::before(nobody);
+    let mut client = Line::to(sidecar.address());
+    client
+        .send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{SMUGGLED}", SMUGGLED.len()));
+    assert_eq!(client.reply().status, 502);
+    assert_eq!(client.finish().rest().0, b"");
 }
 
 #[test]
