@@ -8,7 +8,8 @@
 //! head begins.
 
 use http::Request;
-use http::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use memchr::{memchr, memchr_iter, memmem};
 
 /// More than hyper waits for the end of a head.
 const MOST: usize = 1024 * 1024;
@@ -48,6 +49,9 @@ impl Heads {
 
     /// Hears what has come.
     pub fn hear(&mut self, bytes: &[u8]) {
+        if !self.listens() {
+            return;
+        }
         let skipped = self.body.skip(bytes);
         self.unread.extend_from_slice(&bytes[skipped..]);
         if self.unread.len() > MOST {
@@ -58,82 +62,61 @@ impl Heads {
     /// Takes the head that hyper has made this request of, and says what is wrong with it.
     pub fn take<B>(&mut self, request: &Request<B>) -> Option<&'static str> {
         let headers = request.headers();
-        let chunked = headers.contains_key(TRANSFER_ENCODING);
-        let Some(head) = Head::of(&self.unread) else {
+        let begin = self.unread.chunks_exact(2).take_while(|line| *line == b"\r\n").count() * 2;
+        // hyper has found the end; if it isn't there, it is one of LF alone.
+        let end = memmem::find(&self.unread[begin..], b"\r\n\r\n").map(|end| begin + end + 4);
+        let head = &self.unread[begin..end.unwrap_or(self.unread.len())];
+        if has_bare_lf(head) {
+            return self.fault("a line ends in LF alone");
+        }
+        let Some(end) = end else {
             // A tunnel, or nothing that hyper could have read.
-            self.end();
-            return None;
+            return self.fault("its end is missing");
         };
-        self.body = match headers.get(CONTENT_LENGTH).map(HeaderValue::to_str) {
-            _ if chunked => Rest::Chunks(Chunks::default()),
-            Some(length) => Rest::Length(length.ok().and_then(|length| length.parse().ok()).unwrap_or(0)),
-            None => Rest::Nothing,
+        if has_fragment(head) {
+            return self.fault("the target has a fragment");
+        }
+        self.body = if headers.contains_key(TRANSFER_ENCODING) {
+            if has_length(head) {
+                return self.fault("there is Content-Length beside Transfer-Encoding");
+            }
+            Rest::Chunks(Chunks::default())
+        } else {
+            let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+            length.map_or(Rest::Nothing, Rest::Length)
         };
-        let body = self.body.skip(&self.unread[head.end..]);
-        self.unread.drain(..head.end + body);
+        let body = self.body.skip(&self.unread[end..]);
+        self.unread.drain(..end + body);
         if self.unread.is_empty() && self.unread.capacity() > SPARE {
             self.unread = Vec::new();
-        }
-        if head.bare {
-            Some("a line ends in LF alone")
-        } else if head.fragment {
-            Some("the target has a fragment")
-        } else if head.length && chunked {
-            Some("there is Content-Length beside Transfer-Encoding")
-        } else {
-            None
-        }
-    }
-}
-
-/// What is seen of a head.
-struct Head {
-    /// How long it is, with what stands before it and its empty line.
-    end: usize,
-    /// Does a line end in LF alone?
-    bare: bool,
-    /// Is there a `#` in the target?
-    fragment: bool,
-    /// Is there a length?
-    length: bool,
-}
-
-impl Head {
-    /// The first one; `None` where it isn't whole.
-    fn of(bytes: &[u8]) -> Option<Self> {
-        const LENGTH: &[u8] = b"content-length:";
-        let (mut begin, mut first) = (0, true);
-        let mut head = Self { end: 0, bare: false, fragment: false, length: false };
-        for end in memchr::memchr_iter(b'\n', bytes) {
-            let line = &bytes[begin..end];
-            begin = end + 1;
-            let Some((b'\r', line)) = line.split_last() else {
-                head.bare = true;
-                if line.is_empty() && !first {
-                    return Some(Self { end: begin, ..head });
-                }
-                head.look(line, &mut first);
-                continue;
-            };
-            if line.is_empty() && !first {
-                return Some(Self { end: begin, ..head });
-            }
-            let named = line.len() >= LENGTH.len() && line[..LENGTH.len()].eq_ignore_ascii_case(LENGTH);
-            head.length |= named;
-            head.look(line, &mut first);
         }
         None
     }
 
-    /// Looks at the first line. Empty ones before it count for nothing (RFC 9112 §2.2).
-    fn look(&mut self, line: &[u8], first: &mut bool) {
-        if *first && !line.is_empty() {
-            // A method may have one.
-            let target = memchr::memchr(b' ', line).map_or(line, |space| &line[space..]);
-            self.fragment = memchr::memchr(b'#', target).is_some();
-            *first = false;
-        }
+    /// The connection ends with this request: nothing more is heard.
+    fn fault(&mut self, what: &'static str) -> Option<&'static str> {
+        let listened = self.listens();
+        self.end();
+        listened.then_some(what)
     }
+}
+
+/// Does a line end in LF alone? hyper lets no CR pass but before LF.
+fn has_bare_lf(head: &[u8]) -> bool {
+    memchr_iter(b'\n', head).count() != memchr_iter(b'\r', head).count()
+}
+
+/// Is there a `#` in the target? A method may have one.
+fn has_fragment(head: &[u8]) -> bool {
+    let line = &head[..memchr(b'\n', head).unwrap_or(head.len())];
+    memchr(b'#', &line[memchr(b' ', line).unwrap_or(line.len())..]).is_some()
+}
+
+/// Is there a length?
+fn has_length(head: &[u8]) -> bool {
+    const LENGTH: &[u8] = b"content-length:";
+    let lines = head.split(|byte| *byte == b'\n');
+    lines.filter_map(|line| line.get(..LENGTH.len())).any(|name| name.eq_ignore_ascii_case(LENGTH))
 }
 
 impl Rest {
@@ -230,19 +213,23 @@ mod tests {
 
     use super::*;
 
-    /// What `Heads` says of the requests that these bytes are, heard in pieces of this size.
-    fn faults(bytes: &[u8], piece: usize, requests: &[Request<()>]) -> Vec<Option<&'static str>> {
-        let mut heads = Heads::default();
-        let mut pieces = bytes.chunks(piece);
-        let mut faults = Vec::new();
-        for request in requests {
-            while Head::of(&heads.unread).is_none() {
-                heads.hear(pieces.next().expect("a whole head"));
+    /// What `Heads` says of requests whose heads end at these bytes, heard in pieces of this size.
+    fn faults(bytes: &[u8], piece: usize, requests: &[(Request<()>, usize)]) -> Vec<Option<&'static str>> {
+        let (mut heads, mut faults, mut heard) = (Heads::default(), Vec::new(), 0);
+        let mut hear = |heads: &mut Heads, until: usize| {
+            while heard < until {
+                let next = bytes.len().min(heard + piece);
+                heads.hear(&bytes[heard..next]);
+                heard = next;
             }
+        };
+        for (request, end) in requests {
+            hear(&mut heads, *end);
             faults.push(heads.take(request));
         }
-        pieces.for_each(|piece| heads.hear(piece));
-        assert!(heads.unread.is_empty() && matches!(heads.body, Rest::Nothing), "all is over");
+        hear(&mut heads, bytes.len());
+        assert!(heads.unread.is_empty(), "all is over");
+        assert!(matches!(heads.body, Rest::Nothing) || !heads.listens());
         faults
     }
 
@@ -274,6 +261,8 @@ mod tests {
             ),
             ("GET / HTTP/1.1\r\nContent-Lengths: 1\r\n\r\n0\r\n\r\n", chunked(), None),
         ] {
+            let end = bytes.find("0\r\n").unwrap_or(bytes.len());
+            let request = (request, end);
             for piece in 1..bytes.len() + 1 {
                 assert_eq!(
                     faults(bytes.as_bytes(), piece, std::slice::from_ref(&request)),
@@ -296,34 +285,42 @@ mod tests {
         /// Wherever the pieces of a connection are cut, each head is found where it begins.
         #[test]
         fn heads_are_found_behind_any_bodies(
-            bodies in proptest::collection::vec((0..3_u8, proptest::collection::vec(any::<u8>(), 0..60)), 1..6),
+            bodies in proptest::collection::vec((0..4_u8, proptest::collection::vec(any::<u8>(), 0..60)), 1..6),
             cut in 1..200_usize,
         ) {
             let (mut bytes, mut requests, mut expected) = (Vec::new(), Vec::new(), Vec::new());
             for (kind, body) in &bodies {
-                bytes.extend_from_slice(b"POST / HTTP/1.1\r\nHost: a\r\n");
-                let end: Vec<u8> = match kind {
-                    0 => { requests.push(request("host", "a")); b"\r\n".to_vec() }
-                    1 => {
-                        requests.push(request("content-length", &body.len().to_string()));
-                        [format!("Content-Length: {}\r\n\r\n", body.len()).as_bytes(), body].concat()
-                    }
-                    _ => {
-                        requests.push(request("transfer-encoding", "chunked"));
-                        let mut end = b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
-                        for chunk in body.chunks(17) {
-                            end.extend_from_slice(format!("{:X};a=b\r\n", chunk.len()).as_bytes());
-                            end.extend_from_slice(chunk);
-                            end.extend_from_slice(b"\r\n");
-                        }
-                        end.extend_from_slice(b"000\r\nA: b\r\nC:\r\n\r\n");
-                        end
-                    }
+                let length = format!("Content-Length: {}\r\n", if *kind == 1 { body.len() } else { 1 });
+                let (framing, sent) = match kind {
+                    0 => (String::new(), Vec::new()),
+                    1 => (length, body.clone()),
+                    2 => ("Transfer-Encoding: chunked\r\n".to_owned(), chunked(body)),
+                    _ => (format!("Transfer-Encoding: chunked\r\n{length}"), chunked(body)),
                 };
-                expected.push((*kind == 2).then_some("there is Content-Length beside Transfer-Encoding"));
-                bytes.extend_from_slice(&end);
+                bytes.extend_from_slice(format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\n").as_bytes());
+                let made = match kind {
+                    0 => request("host", "a"),
+                    1 => request("content-length", &body.len().to_string()),
+                    _ => request("transfer-encoding", "chunked"),
+                };
+                requests.push((made, bytes.len()));
+                bytes.extend_from_slice(&sent);
+                let ended = expected.iter().any(Option::is_some);
+                expected.push((*kind == 3 && !ended).then_some("there is Content-Length beside Transfer-Encoding"));
             }
             prop_assert_eq!(faults(&bytes, cut, &requests), expected);
         }
+    }
+
+    fn chunked(body: &[u8]) -> Vec<u8> {
+        let chunks = body.chunks(17);
+        let mut all = chunks.fold(Vec::new(), |mut all, chunk| {
+            all.extend_from_slice(format!("{:X};a=b\r\n", chunk.len()).as_bytes());
+            all.extend_from_slice(chunk);
+            all.extend_from_slice(b"\r\n");
+            all
+        });
+        all.extend_from_slice(b"000\r\nA: b\r\nC:\r\n\r\n");
+        all
     }
 }

@@ -13,7 +13,7 @@ use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use super::heads::Heads;
 
 /// What is read at once, at most, in bytes.
-const PIECE: usize = 32 * 1024;
+const PIECE: usize = 16 * 1024;
 
 /// A connection's requests.
 #[derive(Clone, Default)]
@@ -118,15 +118,17 @@ impl<T: Read + Unpin> Read for Muted<T> {
         cx: &mut Context<'_>,
         mut buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.turns.heads().listens() {
-            return Pin::new(&mut self.inner).poll_read(cx, buffer);
+        let Self { inner, turns, .. } = &mut *self;
+        let mut heads = turns.heads();
+        if !heads.listens() {
+            return Pin::new(inner).poll_read(cx, buffer);
         }
         // What stands in hyper's own buffer can't be looked at.
         let mut space = [const { MaybeUninit::<u8>::uninit() }; PIECE];
         let most = buffer.remaining().min(PIECE);
         let mut piece = ReadBuf::uninit(&mut space[..most]);
-        ready!(Pin::new(&mut self.inner).poll_read(cx, piece.unfilled()))?;
-        self.turns.heads().hear(piece.filled());
+        ready!(Pin::new(inner).poll_read(cx, piece.unfilled()))?;
+        heads.hear(piece.filled());
         buffer.put_slice(piece.filled());
         Poll::Ready(Ok(()))
     }
