@@ -101,9 +101,9 @@ impl Heads {
     }
 }
 
-/// Does a line end in LF alone? hyper lets no CR pass but before LF.
+/// Does a line end in LF alone?
 fn has_bare_lf(head: &[u8]) -> bool {
-    memchr_iter(b'\n', head).count() != memchr_iter(b'\r', head).count()
+    memchr_iter(b'\n', head).any(|at| at == 0 || head[at - 1] != b'\r')
 }
 
 /// Is there a `#` in the target? A method may have one.
@@ -247,6 +247,8 @@ mod tests {
             ("\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", plain(), None),
             ("GET / HTTP/1.1\r\nHost: a\r\n\n", plain(), Some("a line ends in LF alone")),
             ("GET / HTTP/1.1\nHost: a\r\n\r\n", plain(), Some("a line ends in LF alone")),
+            ("GET / HTTP/1.1\r\nHost: a\r\n\n\rA\r\n\r\n", plain(), Some("a line ends in LF alone")),
+            ("GET / HTTP/1.1\r\nHost: a\r\n\nGET / HTTP/1.1\r", plain(), Some("a line ends in LF alone")),
             ("GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n", plain(), Some("the target has a fragment")),
             ("G#T /a HTTP/1.1\r\nHost: a\r\nA: #\r\n\r\n", plain(), None),
             (

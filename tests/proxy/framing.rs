@@ -183,6 +183,8 @@ fn a_line_that_ends_in_lf_alone_is_refused() {
         "GET / HTTP/1.1\nHost: a\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\nX: y\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\n\n",
+        "GET / HTTP/1.1\r\nHost: a\r\n\n\r",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\n\r\r",
         "\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
         "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\n\r\n0\r\n\r\n",
     ] {
