@@ -14,7 +14,7 @@ use crate::support::strict::{self, Message, Read};
 use crate::support::{Backend, Program};
 
 /// Longer than any answer takes; who waits for more than was sent is found by it.
-const LONG: Duration = Duration::from_secs(1);
+const LONG: Duration = Duration::from_secs(20);
 
 /// What a backend got.
 #[derive(Debug, Default)]
