@@ -7,13 +7,13 @@ use http::{Method, Request, Response, Uri, Version, uri};
 
 use super::error::{Error, Kind};
 use crate::telemetry::metrics::BackendError;
-use crate::wire::forwarded::tokens;
+use crate::wire::forwarded::{Origin, tokens};
 
 /// Refuses a request that must never reach a backend.
 ///
 /// # Errors
-/// Says what is wrong with it, in [`Kind::BadRequest`], [`Kind::Method`] or [`Kind::Expectation`].
-pub fn request<B>(request: &Request<B>) -> Result<(), Error> {
+/// Says what is wrong with it, in [`Kind::BadRequest`], [`Kind::Method`], [`Kind::Loop`] or [`Kind::Expectation`].
+pub fn request<B>(request: &Request<B>, origin: &Origin) -> Result<(), Error> {
     let bad = |what: &'static str| Err(Error::new(Kind::BadRequest).saying(what));
     if matches!(*request.method(), Method::TRACE | Method::CONNECT) {
         return Err(Error::new(Kind::Method));
@@ -31,6 +31,9 @@ pub fn request<B>(request: &Request<B>) -> Result<(), Error> {
     }
     if is_coded(headers) && !is_chunked(headers) {
         return bad("Transfer-Encoding is not chunked alone");
+    }
+    if origin.loops(headers) {
+        return Err(Error::new(Kind::Loop));
     }
     let known = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
     if headers.get_all(EXPECT).iter().all(known) { Ok(()) } else { Err(Error::new(Kind::Expectation)) }

@@ -8,6 +8,7 @@ pub mod body;
 pub mod check;
 pub mod error;
 pub mod finish;
+pub mod heads;
 mod hop;
 pub mod ids;
 pub mod listen;
@@ -192,7 +193,7 @@ impl Proxy {
         begun: &Begun,
         waited: &Waited,
     ) -> Result<Response<Body>, Error> {
-        check::request(&request)?;
+        check::request(&request, &caller.rules.origin)?;
         if hop::is_last(&mut request) {
             return Ok(reply::options(&caller.id));
         }

@@ -1,13 +1,19 @@
-//! A client's socket on which hyper can't answer by itself.
+//! A client's socket on which hyper can't answer by itself, and that hears what hyper is told.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use http::StatusCode;
-use hyper::rt::{Read, ReadBufCursor, Write};
+use http::{Request, StatusCode};
+use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
+
+use super::heads::Heads;
+
+/// What is read at once, at most, in bytes.
+const PIECE: usize = 16 * 1024;
 
 /// A connection's requests.
 #[derive(Clone, Default)]
@@ -19,6 +25,8 @@ struct Counts {
     taken: AtomicUsize,
     /// How many of them hyper has not got the whole answer to yet.
     open: AtomicUsize,
+    /// What has come of those that have not.
+    heads: Mutex<Heads>,
 }
 
 impl Turns {
@@ -27,6 +35,15 @@ impl Turns {
         self.0.taken.fetch_add(1, Relaxed);
         self.0.open.fetch_add(1, Relaxed);
         Turn(Some(self.clone()))
+    }
+
+    /// What is wrong with the head that hyper has just made this request of, where hyper itself doesn't mind.
+    pub fn fault<B>(&self, request: &Request<B>) -> Option<&'static str> {
+        self.heads().take(request)
+    }
+
+    fn heads(&self) -> MutexGuard<'_, Heads> {
+        self.0.heads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many have come, if each has its whole answer.
@@ -41,7 +58,9 @@ pub struct Turn(Option<Turns>);
 impl Turn {
     /// What follows this request on its connection is no request.
     pub fn never_ends(mut self) {
-        self.0 = None;
+        if let Some(turns) = self.0.take() {
+            turns.heads().end();
+        }
     }
 }
 
@@ -97,9 +116,21 @@ impl<T: Read + Unpin> Read for Muted<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
+        mut buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buffer)
+        let Self { inner, turns, .. } = &mut *self;
+        let mut heads = turns.heads();
+        if !heads.listens() {
+            return Pin::new(inner).poll_read(cx, buffer);
+        }
+        // What stands in hyper's own buffer can't be looked at.
+        let mut space = [const { MaybeUninit::<u8>::uninit() }; PIECE];
+        let most = buffer.remaining().min(PIECE);
+        let mut piece = ReadBuf::uninit(&mut space[..most]);
+        ready!(Pin::new(inner).poll_read(cx, piece.unfilled()))?;
+        heads.hear(piece.filled());
+        buffer.put_slice(piece.filled());
+        Poll::Ready(Ok(()))
     }
 }
 

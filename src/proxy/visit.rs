@@ -166,6 +166,7 @@ impl Service<Request<Incoming>> for Visitor {
             proxy: self.proxy.clone(),
             caller: Caller { rules, peer: self.peer.clone(), id, alarm: self.alarm.clone() },
             metrics: self.metrics.clone(),
+            fault: self.turns.fault(&request),
             turn: self.turns.take(),
         };
         Box::pin(Finish::new(exchange.run(request, begun.clone()), begun, self.guard.clone()))
@@ -209,6 +210,8 @@ struct Exchange {
     proxy: Arc<Proxy>,
     caller: Caller,
     metrics: Arc<Metrics>,
+    /// Why its head is ambiguous.
+    fault: Option<&'static str>,
     turn: Turn,
 }
 
@@ -222,7 +225,10 @@ impl Exchange {
         let (method, version) = (request.method().clone(), request.version());
         let path = self.caller.rules.access.then(|| request.uri().path().to_owned());
         let html = self.caller.rules.page.is_some() && page::is_wanted(request.headers());
-        let result = self.proxy.exchange(request, &self.caller, &begun, &waited).await;
+        let result = match self.fault {
+            Some(fault) => Err(Error::new(Kind::BadRequest).saying(fault)),
+            None => self.proxy.exchange(request, &self.caller, &begun, &waited).await,
+        };
         let mut response = result.unwrap_or_else(|error| {
             note(&error, &self.caller.id, &self.caller.rules);
             reply::problem(&error, &self.caller.id, &self.caller.rules, html)

@@ -37,6 +37,10 @@ const PROTECTED: [&str; 12] = [
     "x-request-id",
 ];
 
+/// How often a request may have passed sidecars of one name. Applications behind them call each other, and hand on `Via`;
+/// what comes more often goes round in circles.
+const HOPS: usize = 8;
+
 /// Which headers tell the backend about the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -95,6 +99,11 @@ pub fn take_hop(headers: &mut HeaderMap) -> Hop {
     }
     let lines: Vec<HeaderValue> = headers.get_all(CONNECTION).iter().cloned().collect();
     headers.remove(CONNECTION);
+    let listed = |name: &HeaderName| {
+        lines.iter().flat_map(tokens).any(|other| name.as_str().eq_ignore_ascii_case(other))
+    };
+    // Trailers that are not announced don't pass.
+    announce(headers, |name| !listed(name));
     let mut upgrades = false;
     for name in lines.iter().flat_map(tokens) {
         upgrades |= name.eq_ignore_ascii_case("upgrade");
@@ -189,21 +198,30 @@ pub struct Origin {
     forwarded: Forwarded,
     /// For what came by HTTP/1.0 and by HTTP/1.1.
     via: Option<[HeaderValue; 2]>,
+    /// Our name in it.
+    name: String,
 }
 
 impl Origin {
-    /// Peers in `trusted` are believed; `via` is our name, empty for none.
+    /// Peers in `trusted` are believed; `name` is ours in `Via`, empty for none.
     ///
     /// # Errors
     /// If the name is none that `Via` can carry.
-    pub fn new(trusted: &[Network], forwarded: Forwarded, via: &str) -> Result<Self, String> {
+    pub fn new(trusted: &[Network], forwarded: Forwarded, name: &str) -> Result<Self, String> {
         let value = |version: &str| {
-            HeaderValue::try_from(format!("{version} {via}"))
-                .map_err(|_| format!("{via:?} can't stand in Via"))
+            HeaderValue::try_from(format!("{version} {name}"))
+                .map_err(|_| format!("{name:?} can't stand in Via"))
         };
         let values = [value("1.0")?, value("1.1")?];
-        let via = (!via.is_empty()).then_some(values);
-        Ok(Self { trusted: trusted.to_vec(), forwarded, via })
+        let via = (!name.is_empty()).then_some(values);
+        Ok(Self { trusted: trusted.to_vec(), forwarded, via, name: name.to_owned() })
+    }
+
+    /// Has this request come by here so often that it will never arrive (RFC 9110 §7.6)?
+    pub fn loops(&self, headers: &HeaderMap) -> bool {
+        let ours = |element: &str| element.split_ascii_whitespace().nth(1) == Some(&*self.name);
+        self.via.is_some()
+            && headers.get_all(VIA).iter().flat_map(tokens).filter(|element| ours(element)).count() >= HOPS
     }
 
     /// Is what this peer says about clients believed?
@@ -337,6 +355,25 @@ mod tests {
         let hop = take_hop(&mut map);
         assert_eq!(names(&map), ["content-length", "cookie", "host", "x-end", "x-forwarded-for"]);
         assert_eq!(hop, Hop { upgrade: None, trailers: true });
+    }
+
+    #[test]
+    fn connection_removes_the_trailers_that_it_names() {
+        let mut map = headers(&[("connection", "X-Hop"), ("trailer", "X-Sum, x-hop"), ("x-hop", "1")]);
+        take_hop(&mut map);
+        assert_eq!((names(&map), &map[TRAILER]), (vec!["trailer"], &HeaderValue::from_static("x-sum")));
+    }
+
+    #[test]
+    fn who_has_been_here_too_often_goes_in_circles() {
+        let origin = Origin::new(&[], Forwarded::Both, "coatroom").unwrap();
+        let via = |times: usize, element: &str| headers(&[("via", &vec![element; times].join(", "))]);
+        assert!(!origin.loops(&HeaderMap::new()) && !origin.loops(&via(7, "1.1 coatroom")));
+        assert!(origin.loops(&via(8, "1.1 coatroom")) && origin.loops(&via(8, "HTTP/1.0\tcoatroom (again)")));
+        assert!(!origin.loops(&via(90, "1.1 coatrooms")) && !origin.loops(&via(90, "coatroom")));
+        let lines = [("via", "1.1 coatroom"); 8];
+        assert!(origin.loops(&headers(&lines)));
+        assert!(!Origin::new(&[], Forwarded::Both, "").unwrap().loops(&headers(&lines)));
     }
 
     #[test]

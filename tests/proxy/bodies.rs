@@ -105,9 +105,9 @@ fn a_body_passes_while_it_is_being_made() {
 fn trailers_of_a_request_pass_if_they_were_announced_and_may() {
     let seen = forwarded(concat!(
         "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n",
-        "Trailer: X-Sum, X-Session-Data\r\nTrailer: Host, Content-Length, X_Session_Id\r\n\r\n",
+        "Connection: X-Private\r\nTrailer: X-Private, X-Sum, X-Session-Data\r\nTrailer: Host, Content-Length, X_Session_Id\r\n\r\n",
         "2\r\nhi\r\n0\r\nX-Sum: 7\r\nX-Session-Data: {}\r\nHost: b\r\nContent-Length: 9\r\n",
-        "X_Session_Id: 1\r\nX-Unannounced: 1\r\nCookie: a=b\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "X_Session_Id: 1\r\nX-Private: 1\r\nX-Unannounced: 1\r\nCookie: a=b\r\nTransfer-Encoding: chunked\r\n\r\n",
     ));
     assert_eq!(seen.trailers, [("x-sum".to_owned(), "7".to_owned())]);
     assert_eq!(seen.header("trailer"), Some("x-sum"));

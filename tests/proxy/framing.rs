@@ -1,7 +1,12 @@
 //! Messages that two readers could understand in two ways: refused, or passed on in one way only.
 
-use super::{GET, OK, answer, before, is_problem};
-use crate::support::{Line, Stage};
+use std::thread;
+use std::time::Duration;
+
+use coatroom::config::Config;
+
+use super::{GET, OK, answer, before, is_problem, with};
+use crate::support::{Line, Sidecar, Stage};
 
 /// The request is refused, the connection ends, and the backend hears of none of it.
 fn refused(request: impl AsRef<[u8]>) -> u16 {
@@ -115,31 +120,103 @@ fn a_request_without_one_good_host_is_refused() {
     }
 }
 
-#[test]
-fn a_length_beside_chunks_is_not_passed_on_and_ends_the_connection() {
-    // RFC 9112 §6.1 leaves a server to refuse it, or to go by the chunks alone and close.
-    for (one, two) in [
-        ("Content-Length: 6", "Transfer-Encoding: chunked"),
-        ("Transfer-Encoding: chunked", "Content-Length: 6"),
-    ] {
-        let stage = Stage::new();
-        let sidecar = before(&stage);
+/// A request is refused behind others of its connection, which are served, whatever pieces they come in.
+fn refused_behind(others: &[&str], request: &str, why: &str) {
+    let stage = Stage::new();
+    let sidecar = before(&stage);
+    let mut backend = None;
+    for piece in [1, 7, 1_000_000] {
         let mut client = Line::to(sidecar.address());
-        client.send(format!("POST / HTTP/1.1\r\nHost: a\r\n{one}\r\n{two}\r\n\r\n0\r\n\r\n{SMUGGLED}"));
-        let mut backend = stage.accept();
-        let seen = backend.request();
-        assert_eq!(
-            (seen.header("content-length"), seen.header("transfer-encoding")),
-            (None, Some("chunked"))
-        );
-        assert!(seen.body.is_empty());
-        backend.send(OK);
-        assert_eq!(client.reply().text(), "ok");
-        client.ends();
+        let (mut sender, all) = (client.twin(), others.concat() + request + SMUGGLED);
+        let sender = thread::spawn(move || all.as_bytes().chunks(piece).all(|piece| sender.try_send(piece)));
+        for _ in others {
+            answer(backend.get_or_insert_with(|| stage.accept()));
+            assert_eq!(client.reply().text(), "ok");
+        }
+        let reply = client.reply();
+        is_problem(&reply, 400, "bad-request");
+        assert!(reply.text().contains(why), "{request:?}: {}", reply.text());
+        client.finish().rest();
+        sender.join().expect("it sends what it can");
         sidecar.until("coatroom_http_connections", 0);
-        assert_eq!(sidecar.metric("coatroom_http_requests_total{code=\"200\",method=\"GET\"}"), 0);
-        assert!(stage.is_quiet());
     }
+    assert!(stage.is_quiet(), "{request:?}");
+    if let Some(mut backend) = backend {
+        assert!(backend.peek(Duration::from_millis(1)).is_empty(), "{request:?}");
+    }
+}
+
+/// What may stand before a request on its connection.
+const BEFORE: [&[&str]; 5] = [
+    &[],
+    &[GET],
+    &[GET, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 21\r\n\r\nContent-Length: 1\r\n\r\n"],
+    &[
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
+         15;a=\"b\"\r\nContent-Length: 1\r\n\r\n\r\n0000\r\nX-Sum: 1\r\nX-More:\r\n\r\n",
+        GET,
+    ],
+    &["POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"],
+];
+
+#[test]
+fn a_length_beside_chunks_is_refused_in_both_orders() {
+    // RFC 9112 §6.1 would let us go by the chunks alone and close. Whoever was before us may have gone by the length.
+    for framing in [
+        "Content-Length: 5\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nContent-Length: 5",
+        "Transfer-Encoding: chunked\r\nX: y\r\ncontent-length:",
+        "CONTENT-LENGTH: 5\r\nX: y\r\nTransfer-Encoding: chunked",
+        "Content-Length: 5\r\nContent-Length: 5\r\nTransfer-Encoding: chunked",
+    ] {
+        let request = format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n0\r\n\r\n");
+        for others in BEFORE {
+            refused_behind(others, &request, "Content-Length beside Transfer-Encoding");
+        }
+    }
+}
+
+#[test]
+fn a_line_that_ends_in_lf_alone_is_refused() {
+    for request in [
+        "GET / HTTP/1.1\nHost: a\n\n",
+        "GET / HTTP/1.1\nHost: a\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\nX: y\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\n\n",
+        "GET / HTTP/1.1\r\nHost: a\r\n\n\r",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\n\r\r",
+        "\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\n\r\n0\r\n\r\n",
+    ] {
+        for others in BEFORE {
+            refused_behind(others, request, "LF alone");
+        }
+    }
+}
+
+#[test]
+fn a_target_with_a_fragment_is_refused() {
+    // hyper would cut it off, and others would not (HAProxy CVE-2023-45539).
+    for target in ["/a#b", "/#", "/a?b=c#d", "http://a/#b", "/static.png#/../admin"] {
+        for others in BEFORE {
+            refused_behind(others, &format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"), "fragment");
+        }
+    }
+    assert_eq!(refused("GET #a HTTP/1.1\r\nHost: a\r\n\r\n"), 400);
+}
+
+#[test]
+fn empty_lines_before_a_request_count_for_nothing() {
+    let stage = Stage::new();
+    let sidecar = before(&stage);
+    let mut client = Line::to(sidecar.address());
+    client.send(format!("\r\n\r\n{GET}"));
+    let mut backend = stage.accept();
+    answer(&mut backend);
+    client.reply();
+    client.send(format!("\r\n{GET}"));
+    answer(&mut backend);
+    assert_eq!(client.reply().text(), "ok");
 }
 
 #[test]
@@ -153,28 +230,40 @@ fn the_same_length_twice_is_passed_on_once() {
 }
 
 #[test]
-fn what_follows_a_refused_request_is_never_served() {
+fn what_follows_an_answer_of_ours_is_never_served() {
+    // Whether the request is refused, answered by us alone, or can't be served (pingora CVE-2025-4366).
+    let (_socket, nobody) = Stage::nobody();
+    let away = |config: &mut Config| config.store.url = format!("redis://{nobody}").as_str().into();
+    let loops = "Via: 1.1 coatroom\r\n".repeat(8);
+    let looping = format!("POST / HTTP/1.1\r\nHost: a\r\n{loops}");
+    let known = "POST / HTTP/1.1\r\nHost: a\r\nCookie: sessionid=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n";
     let body = format!("{SMUGGLED}{}", "x".repeat(200_000));
     let long = format!("Content-Length: {}\r\n\r\n{body}", body.len());
     let short = format!("Content-Length: {}\r\n\r\n{SMUGGLED}", SMUGGLED.len());
-    for rest in [long, short] {
+    let chunked =
+        format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{SMUGGLED}\r\n0\r\n\r\n", SMUGGLED.len());
+    for rest in [long, short, chunked] {
         for (first, status) in [
             ("TRACE / HTTP/1.1\r\nHost: a\r\n", 405),
             ("POST / HTTP/1.1\r\n", 400),
             ("POST / HTTP/1.1\r\nHost: a\r\nExpect: a miracle\r\n", 417),
+            ("POST /#a HTTP/1.1\r\nHost: a\r\n", 400),
+            ("OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n", 204),
+            (&looping, 508),
+            (known, 503),
         ] {
             let stage = Stage::new();
-            let sidecar = before(&stage);
+            let sidecar = if status == 503 { with(&stage, away) } else { before(&stage) };
             let mut client = Line::to(sidecar.address());
             let (address, all) = (sidecar.address(), format!("{first}{rest}"));
             let sender = client.twin();
-            let sender = std::thread::spawn(move || {
+            let sender = thread::spawn(move || {
                 let mut sender = sender;
                 sender.try_send(all);
             });
             assert_eq!(client.reply().status, status, "{first}");
             sender.join().expect("it sends what it can");
-            client.finish().rest();
+            assert_eq!(client.finish().rest().0, b"", "{first}");
             sidecar.until("coatroom_http_connections", 0);
             assert!(stage.is_quiet(), "{first}");
             let mut client = Line::to(address);
@@ -182,6 +271,13 @@ fn what_follows_a_refused_request_is_never_served() {
             assert_eq!(stage.accept().request().target, "/");
         }
     }
+    // A backend that isn't there.
+    let sidecar = Sidecar::before(nobody);
+    let mut client = Line::to(sidecar.address());
+    client
+        .send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{SMUGGLED}", SMUGGLED.len()));
+    assert_eq!(client.reply().status, 502);
+    assert_eq!(client.finish().rest().0, b"");
 }
 
 #[test]

@@ -208,10 +208,24 @@ fn an_ipv6_client_is_told_of_as_one() {
 }
 
 #[test]
-fn a_sidecar_before_itself_comes_to_an_end() {
+fn a_sidecar_before_itself_says_so_soon() {
     let (_socket, address) = Stage::nobody();
     let sidecar = Sidecar::with(address, |config| config.proxy.listen = address);
-    assert!(Line::to(sidecar.address()).ask(GET).status >= 400);
+    is_problem(&Line::to(sidecar.address()).ask(GET), 508, "loop-detected");
+    assert_eq!(sidecar.metric("coatroom_http_requests_total{code=\"508\",method=\"GET\"}"), 9);
+}
+
+#[test]
+fn who_has_passed_others_of_our_name_goes_on() {
+    let stage = Stage::new();
+    let sidecar = before(&stage);
+    let lines = "Via: 1.1 coatroom, 1.0 fred, 1.1 coatroom\r\n".repeat(3);
+    let said = seen(&sidecar, &stage, &lines);
+    assert_eq!(said.headers.iter().filter(|(name, _)| name == "via").count(), 4);
+    let lines = lines + "Via: 1.1 coatroom (and again), 1.1 coatroom\r\n";
+    let reply = Line::to(sidecar.address()).ask(&format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n"));
+    is_problem(&reply, 508, "loop-detected");
+    assert!(stage.is_quiet());
 }
 
 #[test]

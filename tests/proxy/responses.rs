@@ -45,6 +45,10 @@ fn statuses_without_a_body_have_none() {
         let reply = passed(method, "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n");
         assert_eq!((reply.status, reply.header("content-length")), (204, None), "RFC 9110 §8.6: {method}");
     }
+    for status in ["204 No Content", "304 Not Modified"] {
+        let reply = passed("GET", &format!("HTTP/1.1 {status}\r\nTransfer-Encoding: chunked\r\n\r\n"));
+        assert_eq!(reply.header("transfer-encoding"), None, "RFC 9112 §6.1: {status}");
+    }
     let reply = passed("GET", "HTTP/1.1 205 Reset Content\r\nContent-Length: 0\r\n\r\n");
     assert_eq!(reply.status, 205);
 }

@@ -1,5 +1,7 @@
 //! What an attacker may try: a client, a confused backend, whoever reads logs or the store.
 
+mod boundary;
+mod desync;
 mod hiding;
 mod leaks;
 mod nonce;

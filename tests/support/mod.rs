@@ -12,6 +12,7 @@ pub mod line;
 pub mod process;
 pub mod redis;
 pub mod sidecar;
+pub mod strict;
 
 pub use authority::{Authority, Signed};
 pub use backend::{Answer, Backend, Seen};

@@ -1,6 +1,7 @@
 //! Real programs as children of the test, on ports of the system's choice.
 
 use std::env;
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;
@@ -8,6 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
+
+use tempfile::TempDir;
 
 use super::client::{Browser, PATIENCE};
 
@@ -17,6 +20,8 @@ pub struct Program {
     /// Where it listens.
     pub address: SocketAddr,
     output: Arc<Mutex<String>>,
+    /// Where it keeps its files.
+    folder: Option<TempDir>,
 }
 
 impl Program {
@@ -40,7 +45,7 @@ impl Program {
         follow(child.stderr.take().expect("piped"), ready, address, tell, output.clone());
         // Its output ends where it does.
         match told.recv_timeout(PATIENCE) {
-            Ok(address) => Ok(Self { child, address, output }),
+            Ok(address) => Ok(Self { child, address, output, folder: None }),
             Err(_) => {
                 drop((child.kill(), child.wait()));
                 Err(output.lock().expect("whole").clone())
@@ -91,22 +96,105 @@ impl Program {
 
     /// The application in shell, behind lighttpd.
     pub fn cgi() -> Self {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/backends/cgi");
+        Self::lighttpd("cgi")
+    }
+
+    /// The `app.sh` of a folder of backends, behind lighttpd.
+    pub fn lighttpd(folder: &str) -> Self {
+        let backends = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/backends");
+        Self::on_a_free_port("server started", |port| {
+            let mut command = Command::new("lighttpd");
+            command.args(["-D", "-f", &format!("{backends}/cgi/lighttpd.conf")]);
+            command.env("APP", format!("{backends}/{folder}")).env("PORT", port.to_string());
+            command
+        })
+    }
+
+    /// A server that has to be told its port, and says when it is ready.
+    fn on_a_free_port(ready: &str, command: impl Fn(u16) -> Command) -> Self {
         loop {
             // The system's choice; if somebody is quicker, another one.
             let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
             let address = free.expect("a free port");
+            let mut command = command(address.port());
             // Debian keeps servers where only root looks.
-            let path = env::var("PATH").unwrap_or_default() + ":/usr/sbin";
-            let mut command = Command::new("lighttpd");
-            command.env("PATH", path);
-            command.args(["-D", "-f", &format!("{folder}/lighttpd.conf")]);
-            command.env("APP", folder).env("PORT", address.port().to_string());
-            match Self::launch(&mut command, "server started", Some(address)) {
+            command.env("PATH", env::var("PATH").unwrap_or_default() + ":/usr/sbin");
+            match Self::launch(&mut command, ready, Some(address)) {
                 Ok(program) => return program,
-                Err(output) => assert!(output.contains("in use"), "lighttpd did not become ready:\n{output}"),
+                Err(output) => {
+                    assert!(output.contains("in use"), "{command:?} did not become ready:\n{output}");
+                }
             }
         }
+    }
+
+    /// A witness in JavaScript: it says what it saw of each whole request.
+    pub fn node_witness() -> Self {
+        let mut command = Command::new("node");
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/backends/witness/witness.js"));
+        Self::start(&mut command, "listening on ")
+    }
+
+    /// A witness in Python, under gunicorn.
+    pub fn gunicorn_witness() -> Self {
+        Self::gunicorn("witness", "witness:app")
+    }
+
+    /// A WSGI application of a folder of backends, under gunicorn.
+    pub fn gunicorn(folder: &str, app: &str) -> Self {
+        let mut command = Command::new("gunicorn");
+        command.current_dir(format!("{}/tests/backends/{folder}", env!("CARGO_MANIFEST_DIR")));
+        command.env("PYTHONDONTWRITEBYTECODE", "1");
+        // As open as it can be: what it would drop by itself is ours to drop.
+        command.args(["--bind", "127.0.0.1:0", "--worker-class", "gthread", "--threads", "8"]);
+        command.args(["--keep-alive", "60", "--limit-request-fields", "200", "--header-map", "dangerous"]);
+        command.args(["--no-control-socket", app]);
+        Self::start(&mut command, "Listening at: http://")
+    }
+
+    /// A mirror in PHP: it shows every header as the application has it.
+    pub fn php_mirror() -> Self {
+        let mut command = Command::new("php");
+        command.env("PHP_CLI_SERVER_WORKERS", "4").args(["-S", "127.0.0.1:0"]);
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/backends/mirror/mirror.php"));
+        Self::start(&mut command, "Development Server (http://")
+    }
+
+    /// The same in JavaScript.
+    pub fn node_mirror() -> Self {
+        let mut command = Command::new("node");
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/backends/mirror/mirror.js"));
+        Self::start(&mut command, "listening on ")
+    }
+
+    /// The same in Python, by ASGI under uvicorn.
+    pub fn uvicorn_mirror() -> Self {
+        let mut command = Command::new("uvicorn");
+        command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/backends/mirror"));
+        command.env("PYTHONDONTWRITEBYTECODE", "1");
+        command.args(["mirror:asgi", "--host", "127.0.0.1", "--port", "0", "--http", "h11"]);
+        command.args(["--timeout-keep-alive", "60", "--no-access-log", "--no-proxy-headers"]);
+        command.args(["--h11-max-incomplete-event-size", "65536"]);
+        Self::start(&mut command, "Uvicorn running on http://")
+    }
+
+    /// A witness behind nginx, which passes on to itself what is whole.
+    pub fn nginx_witness() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let template = include_str!("../backends/witness/nginx.conf");
+        let mut nginx = Self::on_a_free_port("start worker process", |port| {
+            let behind = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+            let behind = behind.expect("a free port").port();
+            let place = folder.path().display().to_string();
+            let settings = template.replace("FOLDER", &place).replace("FRONT", &port.to_string());
+            let file = folder.path().join("nginx.conf");
+            fs::write(&file, settings.replace("BEHIND", &behind.to_string())).expect("written");
+            let mut command = Command::new("nginx");
+            command.arg("-c").arg(file).args(["-p", &place]);
+            command
+        });
+        nginx.folder = Some(folder);
+        nginx
     }
 
     /// A client with an empty cookie jar.
@@ -126,6 +214,7 @@ impl Drop for Program {
         drop(Command::new("kill").args(["-KILL", "--", &format!("-{}", self.child.id())]).status());
         drop(self.child.wait());
         super::canary::printed(&self.output());
+        drop(self.folder.take());
     }
 }
 
