@@ -52,6 +52,8 @@ pub enum Kind {
     OutcomeUnknown,
     /// The session doesn't fit into the request's headers.
     SessionTooLarge,
+    /// `proxy.max_tunnels` are open.
+    TooManyTunnels,
 }
 
 /// An exchange that ends in a response of our own.
@@ -82,7 +84,7 @@ impl Error {
             | Kind::SessionGone => Side::Client,
             Kind::Backend(_) | Kind::DirectiveRefused(_) => Side::Backend,
             Kind::StoreUnavailable | Kind::OutcomeUnknown => Side::Store,
-            Kind::SessionTooLarge => Side::Sidecar,
+            Kind::SessionTooLarge | Kind::TooManyTunnels => Side::Sidecar,
         };
         Self { side, kind, source: None, detail: None }
     }
@@ -152,6 +154,9 @@ impl Error {
                 "session-too-large",
                 "The session is too large for the request's headers",
             ),
+            Kind::TooManyTunnels => {
+                (StatusCode::SERVICE_UNAVAILABLE, "too-many-tunnels", "There are too many tunnels right now")
+            }
         }
     }
 }
@@ -196,6 +201,7 @@ mod tests {
             Kind::StoreUnavailable,
             Kind::OutcomeUnknown,
             Kind::SessionTooLarge,
+            Kind::TooManyTunnels,
         ];
         let readme = include_str!("../../README.md");
         let (_, table) = readme.split_once("| `type` | status | whose fault |\n").unwrap();
@@ -208,6 +214,6 @@ mod tests {
             assert!(error.to_string() == title && error.store().is_none());
         }
         let types = table.lines().filter_map(|row| row.split('|').nth(1)).flat_map(|types| types.split(','));
-        assert_eq!(types.filter(|name| name.contains('`')).count(), 15, "{table}");
+        assert_eq!(types.filter(|name| name.contains('`')).count(), 16, "{table}");
     }
 }
