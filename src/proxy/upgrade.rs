@@ -38,7 +38,7 @@ impl Tunnels {
         let more = |taken: usize| (taken < most).then_some(taken + 1);
         match self.taken.fetch_update(Relaxed, Relaxed, more) {
             Ok(_) => Ok(Place(self.clone())),
-            Err(_) => Err(Error::new(Kind::TooManyTunnels).saying(format!("proxy.max_tunnels is {most}"))),
+            Err(_) => Err(Error::new(Kind::TooManyTunnels).because(format!("proxy.max_tunnels is {most}"))),
         }
     }
 }
