@@ -16,4 +16,5 @@ mod journey;
 mod proxy;
 mod security;
 mod store;
+mod suites;
 mod support;

@@ -90,6 +90,7 @@ fn lengths(config: &Config, report: &mut Report) {
         ("proxy.head_timeout", proxy.head_timeout),
         ("proxy.client_timeout", proxy.client_timeout),
         ("proxy.backend_idle_timeout", proxy.backend_idle_timeout),
+        ("proxy.tunnel_idle_timeout", proxy.tunnel_idle_timeout),
         ("proxy.drain_delay", proxy.drain_delay),
         ("proxy.drain_timeout", proxy.drain_timeout),
         ("session.touch_interval", touch_interval),

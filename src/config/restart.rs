@@ -65,6 +65,8 @@ settings! {
         proxy.head_timeout,
         proxy.client_timeout,
         proxy.backend_idle_timeout,
+        proxy.max_tunnels,
+        proxy.tunnel_idle_timeout,
         proxy.drain_delay,
         proxy.drain_timeout,
         cookie.name,

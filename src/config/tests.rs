@@ -439,6 +439,9 @@ fn every_rule_is_enforced() {
         ("proxy.connect_timeout = 0", &["proxy.connect_timeout"]),
         ("proxy.head_timeout = 0", &["proxy.head_timeout"]),
         ("proxy.client_timeout = 0", &["proxy.client_timeout"]),
+        ("proxy.max_tunnels = 0", &["proxy.max_tunnels"]),
+        ("proxy.tunnel_idle_timeout = 0", &["proxy.tunnel_idle_timeout"]),
+        ("proxy.tunnel_idle_timeout = '101 years'", &["proxy.tunnel_idle_timeout"]),
         // [store]
         ("store.url = ''", &["store.url"]),
         ("store.url = 'memory'", &["store.url"]),

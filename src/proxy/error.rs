@@ -54,6 +54,8 @@ pub enum Kind {
     SessionTooLarge,
     /// The request comes back to us again and again.
     Loop,
+    /// `proxy.max_tunnels` are open.
+    TooManyTunnels,
 }
 
 /// An exchange that ends in a response of our own.
@@ -84,7 +86,7 @@ impl Error {
             | Kind::SessionGone => Side::Client,
             Kind::Backend(_) | Kind::DirectiveRefused(_) => Side::Backend,
             Kind::StoreUnavailable | Kind::OutcomeUnknown => Side::Store,
-            Kind::SessionTooLarge | Kind::Loop => Side::Sidecar,
+            Kind::SessionTooLarge | Kind::Loop | Kind::TooManyTunnels => Side::Sidecar,
         };
         Self { side, kind, source: None, detail: None }
     }
@@ -157,6 +159,9 @@ impl Error {
             Kind::Loop => {
                 (StatusCode::LOOP_DETECTED, "loop-detected", "The request comes back here again and again")
             }
+            Kind::TooManyTunnels => {
+                (StatusCode::SERVICE_UNAVAILABLE, "too-many-tunnels", "There are too many tunnels right now")
+            }
         }
     }
 }
@@ -202,6 +207,7 @@ mod tests {
             Kind::OutcomeUnknown,
             Kind::SessionTooLarge,
             Kind::Loop,
+            Kind::TooManyTunnels,
         ];
         let readme = include_str!("../../README.md");
         let (_, table) = readme.split_once("| `type` | status | whose fault |\n").unwrap();

@@ -7,10 +7,12 @@ use http::header::{
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
 
 use super::body::Body;
-use super::{Caller, Proxy, Rules, reply, upgrade};
+use super::error::Error;
+use super::upgrade::{self, Asked, Limits};
+use super::{Caller, Proxy, Rules, reply};
+use crate::telemetry::metrics::Tunnel;
 use crate::wire::forwarded::{self, Hop};
 use crate::wire::lines::Lines;
 
@@ -99,16 +101,39 @@ impl Proxy {
         lines
     }
 
+    /// Takes the client's end of the tunnel that it asks for, if it does.
+    pub(super) fn ask(
+        &self,
+        rules: &Rules,
+        hop: &Hop,
+        request: &mut Request<Incoming>,
+    ) -> Result<Option<Asked>, Error> {
+        if hop.upgrade.is_none() {
+            return Ok(None);
+        }
+        let place = self
+            .tunnels
+            .place(rules.max_tunnels)
+            .inspect_err(|_| self.metrics.tunnel_was(Tunnel::Refused))?;
+        Ok(Some(Asked { client: hyper::upgrade::on(request), place }))
+    }
+
     /// Joins client and backend after the backend's 101.
-    pub(super) fn join(&self, rules: &Rules, client: OnUpgrade, response: &mut Response<Body>) {
+    pub(super) fn join(&self, caller: &Caller, asked: Asked, response: &mut Response<Body>) {
         let Some(backend) = response.body_mut().take_switched() else { return };
         let protocol = response.headers().get(UPGRADE).cloned();
-        rules.part(response);
+        caller.rules.part(response);
         if let Some(protocol) = protocol {
             response.headers_mut().insert(UPGRADE, protocol);
         }
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        upgrade::tunnel(client, backend, &self.metrics, self.drain.guard(), self.drain.cut());
+        let limits = Limits {
+            // The caller's own may still be moved by the rest of its request's body.
+            alarm: caller.alarm.another(),
+            idle: caller.rules.tunnel_idle_timeout,
+            stop: self.drain.cut(),
+        };
+        upgrade::tunnel(asked, backend, &self.metrics, self.drain.guard(), limits);
     }
 }
 

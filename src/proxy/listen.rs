@@ -17,6 +17,7 @@ use super::muted::{Muted, Turns};
 use super::nonce::Nonces;
 use super::patience::Patient;
 use super::timer::Wheel;
+use super::upgrade::Tunnels;
 use super::visit::{Served, Visitor};
 use super::{Address, Backend, Proxy, Rules};
 use crate::drain::{Drain, Guard};
@@ -40,6 +41,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Where the backend is.
     pub backend: Address,
+    /// The tunnels that are open.
+    pub tunnels: Arc<Tunnels>,
     /// The wall clock.
     pub clock: Clock,
     /// Tells when to stop.
@@ -79,6 +82,7 @@ pub async fn work(listener: std::net::TcpListener, parts: Parts) -> io::Result<(
     let proxy = Arc::new(Proxy {
         rules: parts.rules,
         backend: Backend::new(parts.backend, wheel.clone(), parts.metrics.clone()),
+        tunnels: parts.tunnels,
         nonces: Nonces::default(),
         metrics: parts.metrics.clone(),
         clock: parts.clock,

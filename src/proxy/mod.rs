@@ -41,6 +41,7 @@ use self::nonce::{Nonce, Nonces};
 use self::page::Page;
 use self::routes::Routes;
 use self::timer::Alarm;
+use self::upgrade::Tunnels;
 use crate::drain::Drain;
 use crate::manager::{Manager, Session, Tell, Told};
 use crate::session::{Changes, Denied, Mode, Reason};
@@ -83,6 +84,10 @@ pub struct Config {
     pub client_timeout: Length,
     /// How long an unused connection to the backend is kept.
     pub backend_idle_timeout: Length,
+    /// Tunnels (upgraded connections, such as WebSockets) at most; a request for one more gets 503.
+    pub max_tunnels: usize,
+    /// How long a tunnel is kept that no byte passes through, either way.
+    pub tunnel_idle_timeout: Length,
     /// After SIGTERM: how long new connections are still accepted.
     pub drain_delay: Length,
     /// After that: what requests and tunnels in flight may take to finish.
@@ -102,6 +107,8 @@ impl Default for Config {
             head_timeout: Length::secs(60),
             client_timeout: Length::secs(75),
             backend_idle_timeout: Length::secs(55),
+            max_tunnels: 10_000,
+            tunnel_idle_timeout: Length::secs(3600),
             drain_delay: Length::secs(0),
             drain_timeout: Length::secs(25),
         }
@@ -124,6 +131,10 @@ pub struct Rules {
     pub terms: Terms,
     /// `proxy.client_timeout`, for connections that come from now on.
     pub client_timeout: Duration,
+    /// `proxy.max_tunnels`.
+    pub max_tunnels: usize,
+    /// `proxy.tunnel_idle_timeout`, for tunnels that come about from now on.
+    pub tunnel_idle_timeout: Duration,
     /// Tells backends about clients.
     pub origin: Origin,
     /// `headers.prefix`, for messages.
@@ -144,6 +155,7 @@ pub struct Rules {
 pub struct Proxy {
     rules: Arc<ArcSwap<Rules>>,
     backend: Backend,
+    tunnels: Arc<Tunnels>,
     nonces: Nonces,
     metrics: Arc<Metrics>,
     clock: Clock,
@@ -205,12 +217,12 @@ impl Proxy {
         self.metrics.stripped(Side::Client, stripped as u64);
         let shown = rules.jar.take(request.headers_mut());
         let hop = self.readdress(&mut request, caller);
+        let tunnel = self.ask(rules, &hop, &mut request)?;
         let session =
             rules.manager.load(mode, shown, now).await.map_err(|problem| rules.failed(problem.into()))?;
         let mut head = self.write(&mut request, caller, &hop, tls);
         let asked = (request.method().as_str(), hop::target(request.uri()));
         rules.inject(&mut head, &session, &nonce, asked, now)?;
-        let client = hop.upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
 
         let watch = Stopwatch::start();
         let forwarded = self
@@ -230,8 +242,8 @@ impl Proxy {
             None => Told::refused(),
         };
         rules.tell(response.headers_mut(), &told, tls, now);
-        match client.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS) {
-            Some(client) => self.join(rules, client, &mut response),
+        match tunnel.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS) {
+            Some(asked) => self.join(caller, asked, &mut response),
             None => rules.part(&mut response),
         }
         Ok(response)

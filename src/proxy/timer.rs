@@ -108,6 +108,11 @@ impl Alarm {
         self.0.deadline.store(deadline, Relaxed);
     }
 
+    /// One more of the same wheel, that is not set.
+    pub fn another(&self) -> Self {
+        self.0.wheel.alarm()
+    }
+
     /// Stops the alarm.
     pub fn stop(&self) {
         self.0.deadline.store(NEVER, Relaxed);

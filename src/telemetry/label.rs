@@ -98,6 +98,20 @@ labels! {
         Failed = "failed",
     }
 
+    /// What became of a tunnel that was asked for.
+    Tunnel {
+        /// `proxy.max_tunnels` were open: the backend was not asked.
+        Refused = "refused",
+        /// Both sides closed it.
+        Closed = "closed",
+        /// One side broke it off.
+        Broken = "broken",
+        /// No byte passed through it for `proxy.tunnel_idle_timeout`.
+        Idle = "idle",
+        /// It was open still at the drain's end.
+        Cut = "cut",
+    }
+
     /// How the backend failed.
     BackendError {
         /// It refused the connection, or can't be reached.

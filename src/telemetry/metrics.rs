@@ -9,7 +9,7 @@ use http::{Method, StatusCode};
 use prometheus::{Encoder, Histogram, IntCounter, IntGauge, Registry, TextEncoder};
 
 use super::book::Book;
-pub use super::label::{BackendError, CycleReason, Load, Operation, Reloaded, Save, Side};
+pub use super::label::{BackendError, CycleReason, Load, Operation, Reloaded, Save, Side, Tunnel};
 use super::requests::Requests;
 
 /// What a refusal's reason is called that [`Metrics::new`] was not told of.
@@ -45,6 +45,7 @@ pub struct Metrics {
     connections: IntGauge,
     connections_accepted: IntCounter,
     open_tunnels: IntGauge,
+    tunnels: [IntCounter; Tunnel::ALL.len()],
     backend_errors: [IntCounter; BackendError::ALL.len()],
     /// Sessions created, those of a flush with data included.
     pub creates: IntCounter,
@@ -112,6 +113,7 @@ impl Metrics {
             connections: book.gauge("coatroom_http_connections", "Connections of clients that are open."),
             connections_accepted: book.counter("coatroom_http_connections_total", "Connections of clients accepted."),
             open_tunnels: book.gauge("coatroom_tunnels", "Upgraded connections, such as WebSockets, that are open."),
+            tunnels: book.counters("coatroom_tunnels_total", "Tunnels that are no more, and those that never came to be, by why.", "end", Tunnel::ALL.map(Tunnel::label)),
             backend_errors: book.counters("coatroom_backend_errors_total", "Exchanges that failed at the backend, by how.", "kind", BackendError::ALL.map(BackendError::label)),
             interim_dropped: book.counter("coatroom_interim_responses_dropped_total", "Informational responses (1xx) of the backend that were not passed on."),
             backend_connections: book.counter("coatroom_backend_connections_total", "Connections opened to the backend."),
@@ -197,6 +199,11 @@ impl Metrics {
     /// Counts a tunnel as open until the guard is dropped.
     pub fn tunnel(&self) -> Raised {
         Raised::new(&self.open_tunnels)
+    }
+
+    /// Counts one tunnel that is no more.
+    pub fn tunnel_was(&self, end: Tunnel) {
+        self.tunnels[end as usize].inc();
     }
 
     /// Writes everything in Prometheus' text exposition format, version 0.0.4.

@@ -66,6 +66,7 @@ fn touch_everything(metrics: &Metrics) -> Vec<metrics::Raised> {
         ["broken", "oom", "never heard of"].iter().for_each(|kind| metrics.store_error(operation, kind));
     }
     BackendError::ALL.iter().for_each(|kind| metrics.backend_error(*kind));
+    metrics::Tunnel::ALL.iter().for_each(|end| metrics.tunnel_was(*end));
     metrics::Reloaded::ALL.iter().rev().for_each(|outcome| metrics.reloaded(*outcome, 1_700_000_000));
     metrics.answered(&Method::GET, StatusCode::OK, Duration::from_micros(1500), Duration::from_micros(1493));
     let rest =
@@ -138,7 +139,7 @@ async fn promtool_finds_nothing_to_say_about_the_metrics() {
 }
 
 /// The families and their types, in order.
-const FAMILIES: [&str; 31] = [
+const FAMILIES: [&str; 32] = [
     "backend_connections_total counter",
     "backend_errors_total counter",
     "build_info gauge",
@@ -170,6 +171,7 @@ const FAMILIES: [&str; 31] = [
     "store_operation_duration_seconds histogram",
     "store_up gauge",
     "tunnels gauge",
+    "tunnels_total counter",
 ];
 
 #[tokio::test]

@@ -126,7 +126,15 @@ pub fn take_hop(headers: &mut HeaderMap) -> Hop {
 }
 
 fn is_hop(name: &HeaderName) -> bool {
-    let hops = ["connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"];
+    let hops = [
+        "connection",
+        "http2-settings",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "transfer-encoding",
+        "upgrade",
+    ];
     hops.contains(&name.as_str())
 }
 

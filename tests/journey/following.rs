@@ -1,7 +1,7 @@
 //! Every setting that follows its file does so: what it governs is seen to be another, in a program that runs on.
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::thread;
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ const ELSEWHERE: &[&str] = &[
     "proxy.drain_delay",
     "proxy.drain_timeout",
     "proxy.head_timeout",
+    "proxy.max_tunnels",
+    "proxy.tunnel_idle_timeout",
     "reload.interval",
     "session.on_gone",
     "session.touch_interval",
@@ -214,6 +216,36 @@ fn how_long_a_connection_to_the_backend_is_kept_follows() {
         running.browser().get("/");
         (opened() > 8).then_some(())
     });
+}
+
+#[test]
+fn how_many_tunnels_there_may_be_and_how_long_they_may_be_silent_follows() {
+    let running = Running::before(
+        Backend::raw(|mut stream| {
+            assert!(stream.read(&mut [0; 4096]).expect("a request") > 0);
+            let switches = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n";
+            stream.write_all(switches.as_bytes()).expect("it is taken");
+            drop(stream.read_to_end(&mut Vec::new()));
+        }),
+        EXPLAIN,
+    );
+    let ask = || {
+        let mut client = Line::to(running.child.address);
+        client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n");
+        client
+    };
+    let mut first = ask();
+    assert_eq!(first.head().0, "HTTP/1.1 101 Switching Protocols");
+    running.write(&format!("{EXPLAIN}proxy.max_tunnels = 1"));
+    running.hang_up(APPLIED);
+    assert_eq!(ask().reply().problem(), "too-many-tunnels");
+    running.write(&format!("{EXPLAIN}proxy = {{ max_tunnels = 2, tunnel_idle_timeout = '50ms' }}"));
+    running.hang_up(APPLIED);
+    let mut second = ask();
+    assert_eq!(second.head().0, "HTTP/1.1 101 Switching Protocols");
+    second.ends();
+    running.until("coatroom_tunnels_total{end=\"idle\"}", 1);
+    assert_eq!(running.child.metric("coatroom_tunnels"), 1, "the first goes by what it began with");
 }
 
 #[test]

@@ -1,6 +1,10 @@
 //! Tunnels: after the backend's 101 and never before.
 
-use super::{GET, OK, answer, before, with};
+use std::time::Duration;
+
+use coatroom::time::{Length, Stopwatch};
+
+use super::{GET, OK, answer, before, is_problem, with};
 use crate::support::{End, Line, Sidecar, Stage};
 
 const ASKS: &str = concat!(
@@ -9,10 +13,16 @@ const ASKS: &str = concat!(
 );
 const SWITCHES: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n";
 
-/// Both ends of a tunnel.
-fn tunnel(sidecar: &Sidecar, stage: &Stage) -> (Line, Line) {
+/// A client that asks for a tunnel.
+fn ask(sidecar: &Sidecar) -> Line {
     let mut client = Line::to(sidecar.address());
     client.send(ASKS);
+    client
+}
+
+/// Both ends of a tunnel.
+fn tunnel(sidecar: &Sidecar, stage: &Stage) -> (Line, Line) {
+    let mut client = ask(sidecar);
     let mut backend = stage.accept();
     backend.head();
     backend.send(format!("{SWITCHES}\r\n"));
@@ -231,12 +241,16 @@ fn a_client_that_hung_up_before_the_101_leaves_no_tunnel() {
 #[test]
 fn what_can_not_end_by_itself_is_cut_off_when_the_time_is_over() {
     let stage = Stage::new();
-    let sidecar = with(&stage, |config| config.proxy.drain_timeout = coatroom::time::Length::millis(100));
+    let sidecar = with(&stage, |config| config.proxy.drain_timeout = Length::millis(100));
+    let counters = sidecar.counters();
     let (mut client, mut backend) = tunnel(&sidecar, &stage);
     let stopping = std::thread::spawn(move || sidecar.stop());
     client.ends();
     backend.ends();
     stopping.join().expect("it stops");
+    let text = counters.render().expect("text");
+    let cut = "coatroom_tunnels_total{end=\"cut\"} 1\n";
+    assert!(String::from_utf8_lossy(&text).contains(cut));
 }
 
 #[test]
@@ -252,4 +266,110 @@ fn a_tunnel_that_ends_by_itself_is_waited_for() {
     assert!(!stopping.is_finished());
     drop((client, backend));
     stopping.join().expect("it stops");
+}
+
+#[test]
+fn a_pipelined_request_that_hoped_for_a_tunnel_is_read_as_any_other() {
+    let stage = Stage::new();
+    let sidecar = before(&stage);
+    let mut client = Line::to(sidecar.address());
+    client.send(ASKS).send(
+        "GET /admin HTTP/1.1\r\nHost: a\r\nX-Session-Data: {\"user_id\":1}\r\nConnection: close\r\n\r\n",
+    );
+    let mut backend = stage.accept();
+    backend.request();
+    backend.send(OK);
+    assert_eq!(client.reply().text(), "ok");
+    assert_eq!(backend.ends(), End::Closed, "what was asked for a tunnel serves no other request");
+    let mut other = stage.accept();
+    let seen = other.request();
+    assert_eq!((&*seen.target, seen.data()), ("/admin", "{}"));
+    other.send(OK);
+    assert_eq!(client.reply().text(), "ok");
+    assert_eq!(sidecar.metric("coatroom_headers_stripped_total{side=\"client\"}"), 1);
+    client.ends();
+}
+
+#[test]
+fn the_settings_of_http_2_go_no_further_even_alone() {
+    let stage = Stage::new();
+    let sidecar = before(&stage);
+    let mut client = Line::to(sidecar.address());
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nHTTP2-Settings: AAMAAABk\r\n\r\n");
+    let mut backend = stage.accept();
+    assert_eq!(backend.request().header("http2-settings"), None);
+    backend.send(OK);
+    assert_eq!(client.reply().text(), "ok");
+}
+
+#[test]
+fn there_are_no_more_tunnels_than_the_settings_say() {
+    let stage = Stage::new();
+    // Two workers, who count together.
+    let sidecar = with(&stage, |config| {
+        config.proxy.max_tunnels = 2;
+        config.proxy.workers = 2;
+    });
+    let (mut client, mut backend) = tunnel(&sidecar, &stage);
+    // One that the backend has not agreed to yet has its place.
+    let mut waiting = ask(&sidecar);
+    let mut undecided = stage.accept();
+    undecided.head();
+    for refused in 1..=8 {
+        let reply = ask(&sidecar).reply();
+        is_problem(&reply, 503, "too-many-tunnels");
+        assert_eq!(reply.header("retry-after"), Some("1"));
+        assert_eq!(sidecar.metric("coatroom_tunnels_total{end=\"refused\"}"), refused);
+    }
+    assert!(stage.is_quiet(), "the backend does not hear of it");
+    let mut plain = Line::to(sidecar.address());
+    plain.send(GET);
+    answer(&mut stage.accept());
+    assert_eq!(plain.reply().text(), "ok", "other requests are no tunnels");
+    client.send("up");
+    assert_eq!(backend.bytes(2), b"up", "those that are there go on");
+
+    undecided.send(OK);
+    assert_eq!(waiting.reply().text(), "ok");
+    let (second, mut other) = tunnel(&sidecar, &stage);
+    is_problem(&ask(&sidecar).reply(), 503, "too-many-tunnels");
+    drop(second);
+    other.ends();
+    drop(other);
+    sidecar.until("coatroom_tunnels_total{end=\"closed\"}", 1);
+    sidecar.until("coatroom_tunnels", 1);
+    tunnel(&sidecar, &stage);
+}
+
+#[test]
+fn a_tunnel_that_nothing_passes_through_ends() {
+    let stage = Stage::new();
+    let sidecar = with(&stage, |config| config.proxy.tunnel_idle_timeout = Length::millis(300));
+    let (mut client, mut backend) = tunnel(&sidecar, &stage);
+    assert_eq!((client.ends(), backend.ends()), (End::Closed, End::Closed));
+    sidecar.until("coatroom_tunnels_total{end=\"idle\"}", 1);
+    let (mut client, mut backend) = tunnel(&sidecar, &stage);
+    client.finish();
+    assert_eq!(backend.ends(), End::Closed);
+    assert_eq!(client.ends(), End::Closed, "nor does one that is half closed wait for ever");
+    sidecar.until("coatroom_tunnels_total{end=\"idle\"}", 2);
+    sidecar.until("coatroom_tunnels", 0);
+}
+
+#[test]
+fn bytes_of_either_side_alone_keep_a_tunnel() {
+    const IDLE: Duration = Duration::from_millis(1500);
+    let stage = Stage::new();
+    let sidecar = with(&stage, |config| config.proxy.tunnel_idle_timeout = Length(IDLE));
+    let (mut up, mut down) = (tunnel(&sidecar, &stage), tunnel(&sidecar, &stage));
+    let watch = Stopwatch::start();
+    while watch.elapsed() < 2 * IDLE {
+        for (one, other) in [(&mut up.0, &mut up.1), (&mut down.1, &mut down.0)] {
+            one.send("x");
+            assert_eq!(other.bytes(1), b"x");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    drop((up, down));
+    sidecar.until("coatroom_tunnels_total{end=\"closed\"}", 2);
 }

@@ -41,6 +41,8 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     report.some_time("proxy.connect_timeout", proxy.connect_timeout);
     report.some_time("proxy.head_timeout", proxy.head_timeout);
     report.some_time("proxy.client_timeout", proxy.client_timeout);
+    report.some_time("proxy.tunnel_idle_timeout", proxy.tunnel_idle_timeout);
+    report.positive("proxy.max_tunnels", proxy.max_tunnels);
 }
 
 /// Would two sockets get in each other's way?
