@@ -19,29 +19,38 @@ impl Begun {
     pub fn begin(&self) {
         self.0.store(true, Relaxed);
     }
+
+    /// The same for the next request of a connection, which comes when this one is over.
+    pub fn anew(&self) -> Self {
+        self.0.store(false, Relaxed);
+        self.clone()
+    }
 }
 
 /// A future that goes on in a task of its own when it is dropped after it has begun.
 ///
 /// hyper drops the future of a request whose client hangs up. A logout with a closed tab must be final all the same,
 /// and so must everything else whose outcome the backend takes for done.
-pub struct Finish<F: Future + Send + 'static> {
-    work: Option<Pin<Box<F>>>,
+pub struct Finish<T: 'static> {
+    work: Option<Work<T>>,
     begun: Begun,
     guard: Option<Guard>,
 }
 
-impl<F: Future + Send + 'static> Finish<F> {
+/// What must finish.
+type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+impl<T> Finish<T> {
     /// Wraps `work`, which tells by `begun` that it must finish; `guard` lasts until it has.
-    pub fn new(work: F, begun: Begun, guard: Guard) -> Self {
+    pub fn new(work: impl Future<Output = T> + Send + 'static, begun: Begun, guard: Guard) -> Self {
         Self { work: Some(Box::pin(work)), begun, guard: Some(guard) }
     }
 }
 
-impl<F: Future + Send + 'static> Future for Finish<F> {
-    type Output = F::Output;
+impl<T> Future for Finish<T> {
+    type Output = T;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         match self.work.as_mut() {
             None => Poll::Pending,
             Some(work) => {
@@ -55,7 +64,7 @@ impl<F: Future + Send + 'static> Future for Finish<F> {
     }
 }
 
-impl<F: Future + Send + 'static> Drop for Finish<F> {
+impl<T: 'static> Drop for Finish<T> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             return;
@@ -155,7 +164,7 @@ mod tests {
         let bench = Bench::new();
         bench.begun.begin();
         let work = async { panic!("on purpose") };
-        let work: Finish<_> = Finish::new(work, bench.begun.clone(), bench.drain.guard());
+        let work: Finish<()> = Finish::new(work, bench.begun.clone(), bench.drain.guard());
         let task: tokio::task::JoinHandle<()> = tokio::spawn(work);
         assert!(task.await.expect_err("it panics").is_panic());
         bench.drain.drained().await;

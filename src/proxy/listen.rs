@@ -12,6 +12,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, warn};
 
+use super::finish::Begun;
 use super::ids::Ids;
 use super::muted::{Muted, Turns};
 use super::nonce::Nonces;
@@ -170,6 +171,7 @@ impl Worker {
             guard: drain.guard(),
             peer: Arc::new(peer.into()),
             called: Arc::default(),
+            begun: Begun::default(),
             turns: Turns::default(),
         };
         let patience = self.proxy.rules.load().client_timeout;

@@ -148,6 +148,8 @@ pub struct Visitor {
     pub peer: Arc<Peer>,
     /// Set by its first request.
     pub called: Arc<AtomicBool>,
+    /// Tells when its request has gone to the backend; one is in flight at a time.
+    pub begun: Begun,
     /// Which of its requests are not answered yet.
     pub turns: Turns,
 }
@@ -155,11 +157,11 @@ pub struct Visitor {
 impl Service<Request<Incoming>> for Visitor {
     type Response = Response<Body>;
     type Error = std::convert::Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Self::Error>> + Send>>;
+    type Future = Finish<Result<Response<Body>, Self::Error>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         self.called.store(true, Relaxed);
-        let begun = Begun::default();
+        let begun = self.begun.anew();
         let rules = self.proxy.rules.load_full();
         let id = self.id(&rules, &request);
         let exchange = Exchange {
@@ -169,7 +171,7 @@ impl Service<Request<Incoming>> for Visitor {
             fault: self.turns.fault(&request),
             turn: self.turns.take(),
         };
-        Box::pin(Finish::new(exchange.run(request, begun.clone()), begun, self.guard.clone()))
+        Finish::new(exchange.run(request, begun.clone()), begun, self.guard.clone())
     }
 }
 

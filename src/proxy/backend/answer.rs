@@ -18,6 +18,8 @@ use super::sending::Sending;
 /// The body, and with it the connection: at its end that is free for the next request; if this is dropped before its
 /// end so is the connection.
 pub struct Answer {
+    /// A whole body, which came with its head.
+    whole: Option<Bytes>,
     /// What remains of the exchange. None when the body is over.
     rest: Option<Box<Rest>>,
     exact: Option<u64>,
@@ -46,16 +48,29 @@ impl Answer {
         patience: Duration,
     ) -> Self {
         let exact = decoder.exact();
-        let rest = Rest { connection, decoder, sending, pool, patience };
-        if decoder.is_over() {
+        let mut rest = Rest { connection, decoder, sending, pool, patience };
+        let whole = rest.whole();
+        if rest.decoder.is_over() {
             rest.part();
-            return Self { rest: None, exact, broken: None };
+            return Self { whole, rest: None, exact, broken: None };
         }
-        Self { rest: Some(Box::new(rest)), exact, broken: None }
+        Self { whole, rest: Some(Box::new(rest)), exact, broken: None }
     }
 }
 
 impl Rest {
+    /// The body, if all of it has come already: then nobody need come back for it, and the connection is free at once.
+    fn whole(&mut self) -> Option<Bytes> {
+        let length = usize::try_from(self.decoder.exact()?).ok()?;
+        if length == 0 || self.connection.inbox.len() < length {
+            return None;
+        }
+        match self.decoder.take(&mut self.connection.inbox) {
+            Ok(Piece::Data(data)) => Some(data),
+            _ => None,
+        }
+    }
+
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Piece>> {
         if let Some(sending) = &mut self.sending
             && let Poll::Ready(sent) = sending.poll(cx, &mut self.connection)
@@ -104,6 +119,9 @@ impl Body for Answer {
     type Error = io::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if let Some(whole) = self.whole.take() {
+            return Poll::Ready(Some(Ok(Frame::data(whole))));
+        }
         let Some(rest) = &mut self.rest else { return Poll::Ready(self.broken.take().map(Err)) };
         let frame = match ready!(rest.poll_piece(cx)) {
             Ok(Piece::Data(data)) => Some(Ok(Frame::data(data))),
@@ -126,7 +144,7 @@ impl Body for Answer {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_none() && self.broken.is_none()
+        self.whole.is_none() && self.rest.is_none() && self.broken.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
