@@ -7,10 +7,15 @@
 //! No framing is decided here: how long a body is that hyper has seen is counted, so that it is known where the next
 //! head begins.
 
+use std::sync::LazyLock;
+
 use http::Request;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use memchr::{memchr, memchr_iter, memmem};
+use memchr::memmem::Finder;
+use memchr::{memchr, memchr_iter};
 
+/// Finds the end of a head.
+static END: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
 /// More than hyper waits for the end of a head.
 const MOST: usize = 1024 * 1024;
 /// What may be kept between requests, in bytes.
@@ -64,7 +69,7 @@ impl Heads {
         let headers = request.headers();
         let begin = self.unread.chunks_exact(2).take_while(|line| *line == b"\r\n").count() * 2;
         // hyper has found the end; if it isn't there, it is one of LF alone.
-        let end = memmem::find(&self.unread[begin..], b"\r\n\r\n").map(|end| begin + end + 4);
+        let end = END.find(&self.unread[begin..]).map(|end| begin + end + 4);
         let head = &self.unread[begin..end.unwrap_or(self.unread.len())];
         if has_bare_lf(head) {
             return self.fault("a line ends in LF alone");

@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::io;
-use std::sync::OnceLock;
+use std::sync::{LazyLock, OnceLock};
 
 use bytes::Bytes;
+use memchr::memmem::Finder;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::Serialize;
 use serde_json::Value;
@@ -15,6 +16,8 @@ pub type Map = serde_json::Map<String, Value>;
 
 /// Keys that begin with this are the framework's own (`_auth_user_id`): never set by a directive.
 pub const RESERVED: char = '_';
+/// Finds what text with such a key holds.
+static RESERVED_KEY: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(b"\"_"));
 
 /// Everything outside 0x21–0x7E, and `%` itself.
 const BARE: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(0x7f);
@@ -83,7 +86,7 @@ impl Data {
     ///
     /// Where no text so much as looks like a reserved key, this is the very text of the store.
     pub fn visible(&self, expose: &[String]) -> Bytes {
-        if memchr::memmem::find(self.text(), b"\"_").is_none() {
+        if RESERVED_KEY.find(self.text()).is_none() {
             return self.text().clone();
         }
         let mut map = self.map().clone();

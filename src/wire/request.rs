@@ -1,9 +1,12 @@
 //! What the backend receives: first everything spoofed is stripped, then the session is injected.
 
+use std::sync::LazyLock;
+
 use aws_lc_rs::hmac;
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use http::header::HeaderName;
+use memchr::memmem::Finder;
 
 use super::lines::Lines;
 use super::names::Guard;
@@ -13,6 +16,9 @@ use crate::session::directive::{TEST_COOKIE, TEST_COOKIE_VALUE};
 use crate::session::limits::Budget;
 use crate::session::{Data, Expiry, Id, Lifetimes, Live};
 use crate::time::Timestamp;
+
+/// Finds what the data of a session with a test cookie holds.
+static TEST_COOKIE_ENTRY: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(TEST_COOKIE));
 
 /// What a budget counts for each header besides its name and value: colon, space, CR, LF.
 const LINE: usize = 4;
@@ -185,7 +191,7 @@ impl Injector {
             lines.text(&names.version, &live.revision.to_hex());
             lines.text(&names.expires_at, &live.until.rfc3339());
             // A look at the text spares the parsing of data that can't hold the entry.
-            if memchr::memmem::find(live.record.data.text(), TEST_COOKIE.as_bytes()).is_some()
+            if TEST_COOKIE_ENTRY.find(live.record.data.text()).is_some()
                 && live.record.data.map().get(TEST_COOKIE).is_some_and(|value| value == TEST_COOKIE_VALUE)
             {
                 lines.text(&names.test_cookie, TEST_COOKIE_VALUE.as_bytes());
