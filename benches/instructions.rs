@@ -112,23 +112,27 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let commits = words.iter().any(|word| word == "--commit");
-    let own = words.iter().filter(|word| *word != "--commit");
+    let part = words.iter().find(|word| !word.starts_with('-')).map_or("", |word| &**word);
+    if commits && !part.is_empty() {
+        eprintln!(
+            "figures are committed all at once, or they would not be of one program: leave {part} away"
+        );
+        return ExitCode::FAILURE;
+    }
     let counted = Command::new(env::current_exe().expect("a path"))
-        .args(own)
-        .args(["--output-format=json", "--parallel=auto"])
+        .args(["--bench", "--output-format=json", "--parallel=auto"])
+        .arg(format!("*::count::*{}*", figures::id(part)))
         .env(COUNTING, "1")
         .stderr(Stdio::inherit())
         .output()
         .expect("this runs");
     if !counted.status.success() {
         eprintln!("{}", String::from_utf8_lossy(&counted.stdout));
-        eprintln!(
-            "nothing was counted: valgrind and gungraun-runner have to be there; tests/run installs both"
-        );
+        eprintln!("nothing was counted. Are valgrind and gungraun-runner there? tests/run installs both.");
         return ExitCode::FAILURE;
     }
-    let all: Vec<&'static str> = cases::all().iter().map(|case| case.name).collect();
-    let now = Figures::counted(&String::from_utf8_lossy(&counted.stdout), &all);
+    let names = cases::all().iter().map(|case| case.name).filter(|name| name.contains(part)).collect();
+    let now = Figures::counted(&String::from_utf8_lossy(&counted.stdout), names);
     if commits {
         now.commit();
         return ExitCode::SUCCESS;
