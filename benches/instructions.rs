@@ -57,6 +57,7 @@ mod counted {
     #[bench::names_request_spoofed("names/request-spoofed")]
     #[bench::names_response("names/response")]
     #[bench::names_hop("names/hop")]
+    #[bench::names_write("names/write")]
     #[bench::names_forwarded("names/forwarded")]
     #[bench::inject_empty("inject/empty")]
     #[bench::inject_session("inject/session")]

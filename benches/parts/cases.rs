@@ -19,9 +19,10 @@ use coatroom::store::codec::Codec;
 use coatroom::telemetry::metrics::Metrics;
 use coatroom::time::Timestamp;
 use coatroom::wire::forwarded::{self, Peer};
-use coatroom::wire::request::View;
+use coatroom::wire::lines::Lines;
+use coatroom::wire::request::{Said, View};
 use data_encoding::BASE64;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 
 use super::case::Case;
 use super::stage::{Scenario, Stage};
@@ -30,6 +31,10 @@ use super::stage::{Scenario, Stage};
 pub const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 /// What a token looks like.
 pub const TOKEN: &str = "abcdefghijklmnopqrstuvwxyz234567";
+/// What a nonce looks like.
+const NONCE: &[u8] = b"0123456789abcdef";
+/// What is asked for.
+const TARGET: &str = "/catalogue?page=4";
 /// What most sessions are like: six short entries, about 200 bytes.
 pub const DATA: &str = r#"{"uid":"7f3a","name":"Ada Lovelace","mail":"ada.lovelace@example.org","roles":"admin,editor,auditor","counter":"00000001","pad":"0123456789012345678901234567890123456789012345678901234567890123456789"}"#;
 /// What a browser sends besides cookies.
@@ -183,14 +188,30 @@ fn names() -> Vec<Case> {
             |(), mut headers| (forwarded::take_hop(&mut headers), headers),
         ),
         Case::new(
+            "names/write",
+            || ((), headers(&BROWSER)),
+            |(), headers| {
+                let mut head = begin();
+                head.all(&headers);
+                (head.end(), headers)
+            },
+        ),
+        Case::new(
             "names/forwarded",
             move || ((rules(|_| {}), peer()), headers(&BROWSER)),
             |(rules, peer), mut headers| {
-                rules.origin.tell(&mut headers, peer, false, Version::HTTP_11);
-                headers
+                let mut head = begin();
+                let before = rules.origin.hear(&mut headers, peer);
+                rules.origin.tell(&mut head, &before, headers.get("host"), peer, false, Version::HTTP_11);
+                (head, headers)
             },
         ),
     ]
+}
+
+/// The head of a request to the backend, with room for the rest of it.
+fn begin() -> Lines {
+    Lines::request("GET", TARGET, 2048)
 }
 
 fn injection() -> Vec<Case> {
@@ -199,15 +220,14 @@ fn injection() -> Vec<Case> {
         let build = move || {
             let rules = rules(change);
             let live = data().map(|data| live(&data, &rules));
-            ((rules, live), headers(&BROWSER))
+            ((rules, live), ())
         };
-        Case::new(name, build, |(rules, live): &Things, mut headers| {
+        Case::new(name, build, |(rules, live): &Things, ()| {
             let view = live.as_ref().map_or(View::Empty, |live| View::Active(live));
-            let nonce = HeaderValue::from_static("0123456789abcdef");
-            rules.injector.inject(&mut headers, view, &nonce, NOW).expect("it fits");
-            let target = Uri::from_static("/catalogue?page=4");
-            rules.injector.sign(&mut headers, &Method::GET, &target, NOW);
-            headers
+            let said = Said { view, nonce: NONCE, method: "GET", target: TARGET };
+            let mut head = begin();
+            rules.injector.inject(&mut head, &said, NOW).expect("it fits");
+            head
         })
     };
     let usual = || Some(DATA.to_owned());
@@ -236,7 +256,7 @@ fn directives() -> Vec<Case> {
             (rules(|_| {}), input)
         };
         Case::new(name, build, |rules, mut headers| {
-            let taken = rules.reader.take(&mut headers, &HeaderValue::from_static("0123456789abcdef"), NOW);
+            let taken = rules.reader.take(&mut headers, NONCE, NOW);
             assert!(taken.changes.is_ok(), "it can be obeyed");
             (taken, headers)
         })
