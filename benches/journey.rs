@@ -44,6 +44,8 @@ use self::support::{Browser, Redis};
 
 /// Set for the run that has been given its core.
 const PLACED: &str = "COATROOM_JOURNEY_CORE";
+/// Set for that run where our own binary was built of what is here.
+const BUILT: &str = "COATROOM_JOURNEY_BUILT";
 /// Sessions that S1 and S2 take turns through.
 const SESSIONS: usize = 1000;
 
@@ -95,11 +97,11 @@ fn main() -> ExitCode {
     for name in &options.only {
         assert!(ALL.iter().any(|contestant| contestant.name == name), "nobody is called {name}");
     }
-    let binary = binary();
+    let (binary, built) = binary();
     let cores = cpu::cores();
     let split = options.workers == 1 && cores.len() > 1;
     if split && env::var_os(PLACED).is_none() {
-        return again(cores[1], &binary);
+        return again(cores[1], &binary, built);
     }
     let proxies = env::var(PLACED).ok().and_then(|core| core.parse().ok());
 
@@ -145,7 +147,7 @@ fn main() -> ExitCode {
         }
     }
 
-    println!("{}\n", table::machine(&place.binary));
+    println!("{}\n", table::machine(&place.binary, built));
     println!("{}\n\n{}", arrangement(&options, proxies), table::table(&rows));
     if wrong.is_empty() {
         return ExitCode::SUCCESS;
@@ -154,10 +156,10 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// The binary that is measured: `COATROOM_BINARY`, or the one that images have, built now.
-fn binary() -> PathBuf {
+/// The binary that is measured: `COATROOM_BINARY`, or the one that images have, built now; and was it built?
+fn binary() -> (PathBuf, bool) {
     if let Some(binary) = env::var_os("COATROOM_BINARY") {
-        return PathBuf::from(binary);
+        return (PathBuf::from(binary), env::var_os(BUILT).is_some());
     }
     // Not the one that cargo has built beside this bench: that has features that only tests need.
     let built = Command::new(env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()))
@@ -173,11 +175,11 @@ fn binary() -> PathBuf {
         let program = message["executable"].as_str().map(PathBuf::from);
         program.filter(|_| message["target"]["name"] == "coatroom")
     });
-    built.expect("cargo says where the binary is")
+    (built.expect("cargo says where the binary is"), true)
 }
 
 /// Runs this once more, on a core of its own, and everything that it starts, but the proxies.
-fn again(core: usize, binary: &std::path::Path) -> ExitCode {
+fn again(core: usize, binary: &std::path::Path, built: bool) -> ExitCode {
     let others = cpu::cores().into_iter().find(|other| *other != core).unwrap_or(core);
     let ended = Command::new("taskset")
         .args(["-c", &core.to_string()])
@@ -185,6 +187,7 @@ fn again(core: usize, binary: &std::path::Path) -> ExitCode {
         .args(env::args().skip(1))
         .env(PLACED, others.to_string())
         .env("COATROOM_BINARY", binary)
+        .envs(built.then_some((BUILT, "1")))
         .status()
         .expect("taskset is there (util-linux)");
     if ended.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -267,7 +267,8 @@ backend origin
 
 fn apache(place: &Place, address: SocketAddr, session: &str) -> String {
     let Place { origin, workers, folder, .. } = place;
-    let (folder, threads) = (folder.display(), 64 * workers);
+    let (folder, threads) = (folder.display(), 128 * workers);
+    // More threads than connections: without one to spare Apache closes connections that it keeps.
     let user = if super::is_root() { "User www-data\nGroup www-data\n" } else { "" };
     format!(
         "ServerRoot \"{folder}\"
@@ -285,9 +286,9 @@ LoadModule proxy_http_module MODULES/mod_proxy_http.so
 LoadModule headers_module MODULES/mod_headers.so
 {session}StartServers {workers}
 ServerLimit {workers}
-ThreadsPerChild 64
-ThreadLimit 64
-MinSpareThreads 64
+ThreadsPerChild 128
+ThreadLimit 128
+MinSpareThreads 128
 MaxSpareThreads {threads}
 MaxRequestWorkers {threads}
 ListenBackLog 4096
@@ -297,7 +298,7 @@ KeepAlive On
 MaxKeepAliveRequests 0
 KeepAliveTimeout 300
 ProxyTimeout 300
-ProxyPass \"/\" \"http://{origin}/\" keepalive=On disablereuse=Off max=64
+ProxyPass \"/\" \"http://{origin}/\" keepalive=On disablereuse=Off max=128
 "
     )
     .replace("MODULES", MODULES)

@@ -124,7 +124,7 @@ async fn visit(shared: Rc<Shared>, number: usize) -> Result<Option<(String, Stri
         let watch = Stopwatch::start();
         let reply = match line.ask(load.path, cookie.as_deref()).await {
             Ok(reply) => reply,
-            // Apache closes connections that it keeps when it has no thread to spare.
+            // A proxy may close a connection that it keeps; the scenario says how often.
             Err(fault) => {
                 shared.faults.borrow_mut().push(fault);
                 line = Line::to(load.address).await?;

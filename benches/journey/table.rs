@@ -7,15 +7,16 @@ use super::Row;
 use super::contestant::ALL;
 use super::scenario::Scenario;
 
-/// Which machine and which programs it was, as a line of Markdown.
-pub fn machine(binary: &std::path::Path) -> String {
+/// Which machine and which programs it was, as a line of Markdown. `built`: our own was built of what is here.
+pub fn machine(binary: &std::path::Path, built: bool) -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let model = model.map_or("unknown processor", |(_, model)| model);
     let cores = cpu.lines().filter(|line| line.starts_with("processor")).count();
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut parts = vec![format!("{model}, {cores} cores"), format!("Linux {}", kernel.trim())];
-    let commit = said("git", &["rev-parse", "--short", "HEAD"]);
+    let here = || said("git", &["describe", "--always", "--dirty"]);
+    let commit = if built { here() } else { "COATROOM_BINARY".to_owned() };
     parts.push(format!("{} ({commit})", said(&binary.display().to_string(), &["--version"])));
     for (program, words) in [
         ("rustc", &["--version"][..]),
