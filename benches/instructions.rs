@@ -22,6 +22,10 @@ mod figures;
 #[path = "parts/stage.rs"]
 mod stage;
 
+/// Memory comes from where the program has it from.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 use std::env;
 use std::process::{Command, ExitCode, Stdio};
 

@@ -10,6 +10,10 @@ mod cases;
 #[path = "parts/stage.rs"]
 mod stage;
 
+/// Memory comes from where the program has it from.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 
 fn parts(criterion: &mut Criterion) {

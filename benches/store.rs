@@ -15,6 +15,10 @@
 #[path = "../tests/support/mod.rs"]
 mod support;
 
+/// Memory comes from where the program has it from.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
