@@ -230,7 +230,10 @@ fn keyed_rules(config: &Config) -> Result<keyed::Rules, Error> {
 }
 
 /// Opens the store of the settings.
-fn open(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Store>, Error> {
+///
+/// # Errors
+/// As [`App::start`].
+pub fn open(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Store>, Error> {
     let counts = store::Counts {
         expiries: metrics.expiries.clone(),
         evictions: metrics.evictions.clone(),
@@ -242,7 +245,10 @@ fn open(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Store>, Error> {
 }
 
 /// Builds what requests go by out of the settings of every module.
-fn rules(config: &Config, store: &Arc<dyn Store>, metrics: &Arc<Metrics>) -> Result<Rules, Error> {
+///
+/// # Errors
+/// As [`App::start`].
+pub fn rules(config: &Config, store: &Arc<dyn Store>, metrics: &Arc<Metrics>) -> Result<Rules, Error> {
     let Config { session, headers, cookie, .. } = config;
     let jar = Jar::new(cookie).map_err(at("cookie.keys"))?;
     let secret = Secret::of(&headers.secret, &headers.secret_file).map_err(at("headers.secret_file"))?;
