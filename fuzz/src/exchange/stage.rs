@@ -24,8 +24,7 @@ pub const TOSSED: &str = "tossedtossedtossedtossedtossedto";
 /// Nothing takes that long.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 /// What requests get that nobody has announced.
-const STRAY: &[u8] =
-    b"HTTP/1.1 200 OK\r\nX-Session-Set: {\"stray\":1}\r\nx_session_set: {}\r\nX-Exchange: stray\r\n\
+const STRAY: &[u8] = b"HTTP/1.1 200 OK\r\nX-Session-Set: {\"stray\":1}\r\nx_session_set: {}\r\n\
     Set-Cookie: sessionid=tossedtossedtossedtossedtossedto\r\nContent-Length: 2\r\n\r\nok";
 
 /// What the backend answers.
@@ -45,10 +44,11 @@ struct Desk {
 
 /// A sidecar and its backend.
 pub struct Stage {
-    /// Where clients connect.
-    pub address: SocketAddr,
+    address: SocketAddr,
     desk: Arc<Mutex<Desk>>,
     count: AtomicU64,
+    /// Connections of clients.
+    connected: AtomicU64,
     app: App,
 }
 
@@ -74,7 +74,15 @@ impl Stage {
         });
         let clock = Clock::stopped_at(Timestamp::from_millis(1_700_000_000_000));
         let app = App::start(&config, clock).expect("these settings are right");
-        Self { address: app.address(), desk, count: AtomicU64::new(0), app }
+        Self { address: app.address(), desk, count: AtomicU64::new(0), connected: AtomicU64::new(0), app }
+    }
+
+    /// A client's connection.
+    pub fn connect(&self) -> TcpStream {
+        self.connected.fetch_add(1, Relaxed);
+        let stream = TcpStream::connect(self.address).expect("the sidecar listens");
+        stream.set_nodelay(true).expect("no delay");
+        stream
     }
 
     /// A name for one exchange.
@@ -92,8 +100,12 @@ impl Stage {
         let idle = || {
             let text = self.app.metrics().render().expect("metrics are text");
             let text = String::from_utf8(text).expect("metrics are text");
-            let gauge = |name: &str| text.lines().any(|line| line.strip_prefix(name) == Some(" 0"));
-            gauge("coatroom_http_requests_in_flight")
+            let is = |name: &str, value: u64| text.lines().any(|line| *line == format!("{name} {value}"));
+            let gauge = |name: &str| is(name, 0);
+            // Whoever was here and left may still stand in the listener's queue.
+            let accepted = is("coatroom_http_connections_total", self.connected.load(Relaxed));
+            accepted
+                && gauge("coatroom_http_requests_in_flight")
                 && gauge("coatroom_http_connections")
                 && gauge("coatroom_tunnels")
         };
