@@ -15,14 +15,15 @@ use coatroom::session::{
 };
 use coatroom::store::codec::Codec;
 use coatroom::time::Timestamp;
-use coatroom::wire::request::{Injector, View};
+use coatroom::wire::lines::Lines;
+use coatroom::wire::request::{Injector, Said, View};
 use coatroom::wire::response::Reader;
 use coatroom::wire::{Config, OnOverflow};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
 use super::json;
-use super::names::{cgi, occurs_once};
+use super::names::{cgi, occurs_once, sent};
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const NONCE: &str = "0123456789abcdef";
@@ -54,7 +55,7 @@ pub fn check(input: &[u8]) {
     let head: Vec<(HeaderName, HeaderValue)> = lines.filter_map(header).collect();
     let mut headers: HeaderMap = HeaderMap::new();
     head.iter().for_each(|(name, value)| _ = headers.append(name.clone(), value.clone()));
-    let taken = settings.reader.take(&mut headers, &HeaderValue::from_static(NONCE), NOW);
+    let taken = settings.reader.take(&mut headers, NONCE.as_bytes(), NOW);
     is_clean(&head, &headers);
     if let Some(accepted) = settings.accepts(&head) {
         assert_eq!(taken.changes.is_ok(), accepted, "{:?}", taken.changes);
@@ -168,7 +169,7 @@ fn comes_back(changes: &Changes) {
         headers.append("x-session-if-version", HeaderValue::try_from(version).expect("digits"));
     }
     let config = Config { max_directive_bytes: usize::MAX, ..Config::default() };
-    let again = Reader::new(&config, true).take(&mut headers, &HeaderValue::from_static(NONCE), NOW);
+    let again = Reader::new(&config, true).take(&mut headers, NONCE.as_bytes(), NOW);
     assert_eq!(again.changes.as_ref(), Ok(changes));
     assert_eq!(again.stripped, 0);
 }
@@ -340,11 +341,12 @@ impl Settings {
         let limits = &self.policy.limits;
         assert!(text.len() <= limits.max_bytes && map.len() <= limits.max_keys);
         assert!(map.values().all(|value| depth(value) < limits.max_depth));
-        let mut headers = HeaderMap::new();
-        let nonce = HeaderValue::from_static(NONCE);
-        match self.injector.inject(&mut headers, View::Active(&live(record.clone())), &nonce, NOW) {
+        let live = live(record.clone());
+        let said = Said { view: View::Active(&live), nonce: NONCE.as_bytes(), method: "GET", target: "/" };
+        let mut lines = Lines::request("GET", "/", 0);
+        match self.injector.inject(&mut lines, &said, NOW) {
             Err(large) => assert!(self.omit && large.takes > self.budget, "refused too late: {large:?}"),
-            Ok(()) => self.is_injected(&headers, map),
+            Ok(()) => self.is_injected(&sent(lines), map),
         }
     }
 

@@ -11,8 +11,11 @@ use coatroom::session::Lifetimes;
 use coatroom::time::Timestamp;
 use coatroom::wire::Config;
 use coatroom::wire::forwarded;
-use coatroom::wire::request::{Injector, View};
+use coatroom::wire::lines::Lines;
+use coatroom::wire::request::{Injector, Said, View};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
+
+use super::exchange::message::Wire;
 
 /// One for each of the settings, made when it is asked for.
 static INJECTORS: [OnceLock<Injector>; 4] = [const { OnceLock::new() }; 4];
@@ -59,6 +62,20 @@ pub fn occurs_once(headers: &HeaderMap) {
     for (name, value) in headers {
         assert!(environment.insert(cgi(name.as_str()), value).is_none(), "{name} twice");
     }
+}
+
+/// What a strict reader makes of a head.
+pub fn sent(lines: Lines) -> HeaderMap {
+    let bytes = lines.end();
+    let mut wire = Wire::new(&bytes[..]);
+    let head = wire.head().expect("a head");
+    assert!(wire.rest().is_empty(), "two heads: {:?}", String::from_utf8_lossy(&bytes));
+    let mut headers = HeaderMap::new();
+    for (name, value) in head.headers {
+        let name = HeaderName::try_from(name).expect("a name");
+        headers.append(name, HeaderValue::from_bytes(&value).expect("a value"));
+    }
+    headers
 }
 
 /// Checks what is stripped, and what is read after injection.
@@ -140,10 +157,12 @@ fn reaches(injector: &Injector, names: &[HeaderName], prefix: &str, named: bool)
     ] {
         assert!(!headers.contains_key(hop), "{hop}");
     }
-    let nonce = HeaderValue::from_static("0123456789abcdef");
     let now = Timestamp::from_millis(1_700_000_000_000);
-    injector.inject(&mut headers, View::Empty, &nonce, now).expect("it fits");
-    injector.sign(&mut headers, &http::Method::GET, &http::Uri::from_static("/"), now);
+    let said = Said { view: View::Empty, nonce: b"0123456789abcdef", method: "GET", target: "/" };
+    let mut lines = Lines::request("GET", "/", 0);
+    lines.all(&headers);
+    injector.inject(&mut lines, &said, now).expect("it fits");
+    let headers = sent(lines);
     let mut read: BTreeMap<String, &HeaderValue> = BTreeMap::new();
     for (name, value) in headers.iter().filter(|(name, _)| cgi(name.as_str()).starts_with(&cgi(prefix))) {
         assert!(read.insert(cgi(name.as_str()), value).is_none(), "{name} twice");

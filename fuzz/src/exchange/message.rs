@@ -103,7 +103,8 @@ impl<S: Read> Wire<S> {
         Ok(message)
     }
 
-    fn head(&mut self) -> Result<Message, Fault> {
+    /// Reads a head, and no body.
+    pub fn head(&mut self) -> Result<Message, Fault> {
         let line = self.line()?;
         let line =
             String::from_utf8(line).map_err(|line| Fault::Wrong(format!("the first line {line:?}")))?;

@@ -71,6 +71,8 @@ pub fn check(input: &[u8]) {
         wire: None,
         knows: Knows::nothing(),
         routes: Routes::new(&routes()),
+        // By whoever was here before.
+        shaky: true,
     };
     for step in story.steps.iter().take(STEPS) {
         if step.fresh {
@@ -113,6 +115,8 @@ struct Visitor<'a> {
     wire: Option<Wire<TcpStream>>,
     knows: Knows,
     routes: Routes,
+    /// The backend has just ended a connection that may seem to be free.
+    shaky: bool,
 }
 
 impl Visitor<'_> {
@@ -136,7 +140,7 @@ impl Visitor<'_> {
 
     /// Says what may be no request; whatever comes of it, nobody sees what is not theirs.
     fn says(&mut self, bytes: &[u8], reply: &Reply) {
-        self.wire = None;
+        (self.wire, self.shaky) = (None, true);
         self.expects("odd", reply, false);
         let mut wire = self.connect(SILENCE);
         let _ = wire.stream.write_all(bytes).and_then(|()| wire.stream.write_all(b"\r\n\r\n"));
@@ -170,12 +174,18 @@ impl Visitor<'_> {
         let Some(response) = response else {
             // What the backend says is no response, or breaks off.
             self.wire = None;
-            self.knows = Knows::Nothing;
+            (self.knows, self.shaky) = (Knows::Nothing, true);
             return;
         };
         // A kept connection that ends without a word may have been closed before.
         assert!(seen.len() <= 1 + usize::from(is_odd(reply)), "the backend received {seen:?}");
         is_clean(&response, Some(&mark));
+        assert!(
+            !fair.is_plain() || !seen.is_empty() || self.shaky,
+            "{response:?} to {:?}",
+            String::from_utf8_lossy(&bytes)
+        );
+        self.shaky = is_odd(reply);
         let goes_on = response.first[0] == "HTTP/1.1" && response.status() != 101 && !fair.is_old();
         if !goes_on || response.all("connection").any(|value| value == b"close") {
             self.wire = None;

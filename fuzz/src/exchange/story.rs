@@ -230,6 +230,18 @@ impl Fair {
         }
     }
 
+    /// Is there nothing about it that anybody could refuse?
+    pub fn is_plain(&self) -> bool {
+        const DOUBTFUL: [&str; 6] = ["host", "expect", "max-forwards", "via", "upgrade", "connection"];
+        let doubtful = |line: &Line| {
+            let name = String::from_utf8_lossy(&line.name()).to_ascii_lowercase();
+            DOUBTFUL.contains(&&*name)
+        };
+        matches!(self.target, Target::Known(_))
+            && !["TRACE", "CONNECT"].contains(&self.method())
+            && !self.lines.iter().take(12).any(doubtful)
+    }
+
     /// Does it come by HTTP/1.0?
     pub const fn is_old(&self) -> bool {
         self.old
