@@ -11,6 +11,7 @@
 
 mod cli;
 mod docs;
+mod fuzz;
 mod history;
 mod journey;
 mod proxy;

@@ -139,6 +139,17 @@ pub enum Entry {
     Ended(Tombstone),
 }
 
+impl Entry {
+    /// The data that is kept: of a session, or of one that was cycled, for requests in flight.
+    pub fn data(&self) -> Option<&Data> {
+        match self {
+            Self::Live(record) => Some(&record.data),
+            Self::Ended(Tombstone { how: How::Cycled { before, .. }, .. }) => Some(&before.data),
+            Self::Ended(Tombstone { how: How::Flushed, .. }) => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -385,6 +385,23 @@ mod tests {
     }
 
     #[test]
+    fn each_hop_header_goes_although_it_is_the_only_one() {
+        for name in [
+            "connection",
+            "http2-settings",
+            "keep-alive",
+            "proxy-connection",
+            "te",
+            "transfer-encoding",
+            "upgrade",
+        ] {
+            let mut map = headers(&[(name, "x"), ("x-end", "2")]);
+            take_hop(&mut map);
+            assert_eq!(names(&map), ["x-end"], "{name}");
+        }
+    }
+
+    #[test]
     fn an_upgrade_needs_both_headers_and_is_never_h2c() {
         for (connection, upgrade, passes) in [
             ("Upgrade", "websocket", true),

@@ -88,6 +88,7 @@ fn a_request_that_meets_a_closing_connection_is_sent_once_more_if_that_does_no_h
         ("DELETE / HTTP/1.1\r\nHost: a\r\n\r\n", true),
         ("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", true),
         ("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx", false),
+        ("PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", true),
         ("POST / HTTP/1.1\r\nHost: a\r\n\r\n", false),
         ("PATCH / HTTP/1.1\r\nHost: a\r\n\r\n", false),
     ] {

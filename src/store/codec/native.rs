@@ -166,7 +166,14 @@ pub fn decode(key: &Key, value: &Bytes) -> Result<(Entry, History), Corrupt> {
     if checksum(key, &value[KIND..]) != sum {
         return Err(Corrupt::Checksum);
     }
-    read(&value.slice(KIND..)).ok_or(Corrupt::Fields)
+    read(&value.slice(KIND..)).filter(|(entry, _)| entry.data().is_none_or(is_text)).ok_or(Corrupt::Fields)
+}
+
+/// Can this be an object as [`Data::text`] writes it, for any backend to get? A right checksum tells who has not changed
+/// the data, not who wrote it; what is sealed is ours. It isn't parsed.
+fn is_text(data: &Data) -> bool {
+    let text = &data.text()[..];
+    text.starts_with(b"{") && text.ends_with(b"}") && text.iter().all(|byte| (0x20..0x7f).contains(byte))
 }
 
 /// Reads the kind, fields and data that [`write()`] wrote; `None` if the fields make no sense.
@@ -311,6 +318,24 @@ pub(super) mod tests {
         for entry in entries() {
             let value = encode(&KEY, &entry, &[None; 3]);
             assert_eq!(decode(&Key::from_bytes([8; 20]), &value), Err(Corrupt::Checksum));
+        }
+    }
+
+    #[test]
+    fn data_that_no_header_can_carry_is_corrupt_however_right_its_checksum_is() {
+        for data in ["", "{", "[]", "{\"a\":\"\r\n\"}", "{\"a\":\"\u{7f}\"}", "{\"a\":\"\u{e9}\"}", "{}\n"] {
+            let data = Data::from_text(Bytes::from_static(data.as_bytes()));
+            let record = Record { data, ..record(Expiry::Default, None) };
+            let how = How::Cycled {
+                successor: KEY,
+                revision: Revision::from_bits(1).unwrap(),
+                before: Box::new(record.clone()),
+            };
+            let at = Timestamp::from_millis(1_700_000_000_000);
+            for entry in [Entry::Live(record), Entry::Ended(Tombstone { at, how })] {
+                let value = encode(&KEY, &entry, &[None; 3]);
+                assert_eq!(decode(&KEY, &value), Err(Corrupt::Fields), "{value:?}");
+            }
         }
     }
 
