@@ -19,6 +19,11 @@ pub const RESERVED: char = '_';
 /// Finds what text with such a key holds.
 static RESERVED_KEY: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(b"\"_"));
 
+/// Is it visible ASCII, spaces included? All bytes are looked at, many at once.
+pub fn is_visible(text: &[u8]) -> bool {
+    text.iter().fold(0, |other, byte| other | u8::from(byte.wrapping_sub(0x20) > 0x5e)) == 0
+}
+
 /// Everything outside 0x21–0x7E, and `%` itself.
 const BARE: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(0x7f);
 

@@ -11,7 +11,7 @@ use memchr::memmem::Finder;
 use super::lines::Lines;
 use super::names::Guard;
 use super::{Config, OnOverflow};
-use crate::session::data::{Map, RESERVED, to_ascii, to_bare};
+use crate::session::data::{Map, RESERVED, is_visible, to_ascii, to_bare};
 use crate::session::directive::{TEST_COOKIE, TEST_COOKIE_VALUE};
 use crate::session::limits::Budget;
 use crate::session::{Data, Expiry, Id, Lifetimes, Live};
@@ -285,11 +285,6 @@ fn sign(secret: &hmac::Key, what: &Said<'_>, id: &[u8], data: &[u8], now: Timest
     let parts = [time.as_bytes(), what.method.as_bytes(), what.target.as_bytes(), id, data];
     let signature = HEXLOWER.encode(hmac::sign(secret, &parts.join(&b'\n')).as_ref());
     format!("v1,{time},{signature}")
-}
-
-fn is_visible(text: &[u8]) -> bool {
-    // Without an early end, so that many bytes are looked at at once.
-    text.iter().fold(true, |all, byte| all & (*byte >= b' ') & (*byte < 0x7f))
 }
 
 /// A number's digits, at the end of `room`.

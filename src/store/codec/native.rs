@@ -19,7 +19,7 @@ use bytes::Bytes;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::session::Expiry;
-use crate::session::data::Data;
+use crate::session::data::{Data, is_visible};
 use crate::session::record::{Entry, History, How, Record, Revision, Scope, Tombstone};
 use crate::session::token::Key;
 use crate::time::Timestamp;
@@ -173,7 +173,7 @@ pub fn decode(key: &Key, value: &Bytes) -> Result<(Entry, History), Corrupt> {
 /// the data, not who wrote it; what is sealed is ours. It isn't parsed.
 fn is_text(data: &Data) -> bool {
     let text = &data.text()[..];
-    text.starts_with(b"{") && text.ends_with(b"}") && text.iter().all(|byte| (0x20..0x7f).contains(byte))
+    text.starts_with(b"{") && text.ends_with(b"}") && is_visible(text)
 }
 
 /// Reads the kind, fields and data that [`write()`] wrote; `None` if the fields make no sense.
