@@ -23,8 +23,11 @@ use crate::drain::Drain;
 use crate::manager::Manager;
 use crate::proxy::backend::{Address, Terms};
 use crate::proxy::body::Customs;
+use crate::proxy::descriptors;
+use crate::proxy::limits::{self, Rooms};
 use crate::proxy::listen::{self, Parts};
 use crate::proxy::page::Page;
+use crate::proxy::patience::Patience;
 use crate::proxy::routes::Routes;
 use crate::proxy::{self, Rules};
 use crate::secret::Secret;
@@ -104,6 +107,8 @@ impl App {
             clock: clock.clone(),
             drain: drain.clone(),
             guard: drain.guard(),
+            rooms: Rooms::default(),
+            limited: Arc::default(),
         };
 
         let telemetry = std::net::TcpListener::bind(config.telemetry.listen).map_err(|error| {
@@ -111,13 +116,10 @@ impl App {
         })?;
         telemetry.set_nonblocking(true)?;
         let telemetry_address = telemetry.local_addr()?;
-        let first =
-            listen::bind(config.proxy.listen).map_err(|error| Error(format!("proxy.listen: {error}")))?;
-        let address = first.local_addr()?;
-        let mut listeners = vec![first];
-        for _ in 1..workers(config.proxy.workers) {
-            listeners.push(listen::bind(address)?);
-        }
+        let listeners = listen::bind(config.proxy.listen, workers(config.proxy.workers))
+            .map_err(|error| Error(format!("proxy.listen: {error}")))?;
+        let address = listeners[0].local_addr()?;
+        descriptors::advise(&rules.load().limits);
 
         let mut threads = Vec::new();
         for (n, listener) in listeners.into_iter().enumerate() {
@@ -265,7 +267,16 @@ pub fn rules(config: &Config, store: &Arc<dyn Store>, metrics: &Arc<Metrics>) ->
     let policy = Arc::new(Policy::new(session, cookie.age.0, jar.scope(), limits));
     let manager = Manager::new(store.clone(), policy, jar.previous(), &config.store, metrics.clone());
     let proxy::Config { trusted, forwarded: told, via, .. } = &config.proxy;
+    let patience = Patience {
+        header: config.proxy.header_timeout.0,
+        idle: config.proxy.idle_timeout.0,
+        body: config.proxy.body_timeout.0,
+        rate: config.proxy.min_body_rate,
+    };
+    let bounds = limits::Limits::of(&config.proxy);
     let terms = Terms {
+        patience,
+        limits: bounds,
         connect_timeout: config.proxy.connect_timeout.0,
         head_timeout: config.proxy.head_timeout.0,
         idle_timeout: config.proxy.backend_idle_timeout.0,
@@ -279,9 +290,10 @@ pub fn rules(config: &Config, store: &Arc<dyn Store>, metrics: &Arc<Metrics>) ->
         jar,
         injector,
         terms,
-        client_timeout: config.proxy.client_timeout.0,
         max_tunnels: config.proxy.max_tunnels,
         tunnel_idle_timeout: config.proxy.tunnel_idle_timeout.0,
+        patience,
+        limits: bounds,
         prefix: headers.prefix.clone(),
         on_refused: headers.on_refused,
         explain: headers.explain,

@@ -11,6 +11,7 @@ use coatroom::app;
 use coatroom::config::Config;
 use coatroom::drain::Drain;
 use coatroom::proxy::backend::Address;
+use coatroom::proxy::limits::Rooms;
 use coatroom::proxy::listen::{self, Parts};
 use coatroom::telemetry::metrics::Metrics;
 use coatroom::time::Clock;
@@ -85,8 +86,10 @@ async fn begin(scenario: Scenario, drain: &Drain) -> (Actors, JoinHandle<std::io
         clock: Clock::stopped_at(NOW),
         drain: drain.clone(),
         guard: drain.guard(),
+        rooms: Rooms::default(),
+        limited: Arc::default(),
     };
-    let listener = listen::bind(([127, 0, 0, 1], 0).into()).expect("a free port");
+    let listener = listen::bind(([127, 0, 0, 1], 0).into(), 1).expect("a free port").remove(0);
     let address = listener.local_addr().expect("an address");
     let worker = tokio::spawn(listen::work(listener, parts));
 

@@ -88,7 +88,9 @@ fn lengths(config: &Config, report: &mut Report) {
     for (key, length) in [
         ("proxy.connect_timeout", proxy.connect_timeout),
         ("proxy.head_timeout", proxy.head_timeout),
-        ("proxy.client_timeout", proxy.client_timeout),
+        ("proxy.header_timeout", proxy.header_timeout),
+        ("proxy.idle_timeout", proxy.idle_timeout),
+        ("proxy.body_timeout", proxy.body_timeout),
         ("proxy.backend_idle_timeout", proxy.backend_idle_timeout),
         ("proxy.tunnel_idle_timeout", proxy.tunnel_idle_timeout),
         ("proxy.drain_delay", proxy.drain_delay),

@@ -1,5 +1,6 @@
 //! Bodies stream through, never collected; only their trailers are looked at.
 
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,10 +11,12 @@ use http::header::{HeaderMap, HeaderName};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::backend::{Answer, Connection, Terms};
-use super::muted::Turn;
+use super::Caller;
+use super::backend::{Answer, Connection};
+use super::muted::{Stage, Turn, Turns, Uploading};
+use super::patience::Pace;
 use super::timer::Alarm;
-use crate::telemetry::metrics::{Metrics, Side};
+use crate::telemetry::metrics::{Metrics, Raised, Side};
 use crate::wire::forwarded::announced;
 use crate::wire::names::{Guard, remove};
 
@@ -45,21 +48,63 @@ pub struct Upload {
     alarm: Alarm,
     /// What the backend may take, counted from the last piece of the body.
     patience: Duration,
+    /// How fast the client has to be.
+    pace: Pace,
     waiting: bool,
+    answered: bool,
+    /// Bytes that have passed, and that may.
+    passed: u64,
+    limit: u64,
     /// The trailers that may follow it: no other was announced.
     announced: Vec<HeaderName>,
+    /// Which of its connection's requests it belongs to.
+    turn: usize,
+    turns: Turns,
+    /// Its connection is not the next request's before this is over.
+    uploading: Option<Uploading>,
 }
 
+/// Why a request's body ended before it was whole.
+#[derive(Debug)]
+pub enum Cut {
+    /// The client broke it off.
+    Broken(hyper::Error),
+    /// It is longer than `proxy.max_body_bytes`.
+    TooLarge,
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broken(error) => write!(f, "{error}"),
+            Self::TooLarge => f.write_str("it is longer than proxy.max_body_bytes"),
+        }
+    }
+}
+
+impl std::error::Error for Cut {}
+
 impl Upload {
-    /// Lets a request's body pass, each piece of which moves `alarm`; `None` where there is none.
-    pub fn of(inner: Incoming, headers: &HeaderMap, terms: &Terms, alarm: &Alarm) -> Option<Self> {
+    /// Lets a request's body pass; `None` where there is none.
+    ///
+    /// While the client is waited for the caller's alarm is set to what it may take, while the backend is, and has not
+    /// answered yet, to what that may.
+    pub fn of(inner: Incoming, headers: &HeaderMap, caller: &Caller) -> Option<Self> {
+        let terms = &caller.rules.terms;
         (!inner.is_end_stream()).then(|| Self {
             inner,
             customs: terms.customs.clone(),
-            alarm: alarm.clone(),
+            alarm: caller.alarm.clone(),
             patience: terms.head_timeout,
+            pace: Pace::new(&terms.patience),
             waiting: false,
+            answered: false,
+            passed: 0,
+            limit: terms.limits.body_bytes,
             announced: announced(headers),
+            turn: caller.turns.taken(),
+            turns: caller.turns.clone(),
+            uploading: Some(caller.turns.upload()),
         })
     }
 
@@ -67,28 +112,75 @@ impl Upload {
     pub const fn is_waiting(&self) -> bool {
         self.waiting
     }
-}
 
-impl HttpBody for Upload {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = Pin::new(&mut self.inner).poll_frame(cx);
-        self.waiting = polled.is_pending();
-        if matches!(&polled, Poll::Ready(None | Some(Ok(_)))) {
-            self.alarm.set(self.patience);
+    /// The response has come. Where the client was waited for it still is.
+    pub fn answered(&mut self) {
+        self.answered = true;
+        if self.waiting {
+            self.pace.wait(&self.alarm);
         }
-        polled.map_ok(|frame| match self.customs.inspect(frame, Side::Client).into_trailers() {
+    }
+
+    /// The alarm, while it is this request's: the next one may be under way when the last piece is taken.
+    fn alarm(&self) -> Option<&Alarm> {
+        (self.turns.taken() == self.turn).then_some(&self.alarm)
+    }
+
+    fn note(&mut self, polled: &Poll<Option<Result<Frame<Bytes>, hyper::Error>>>) {
+        self.waiting = polled.is_pending();
+        let passed = match polled {
+            Poll::Pending => return self.pace.wait(&self.alarm),
+            Poll::Ready(Some(Ok(frame))) => frame.data_ref().map_or(0, Bytes::len),
+            Poll::Ready(_) => 0,
+        };
+        self.passed = self.passed.saturating_add(passed as u64);
+        let waited = self.pace.pass(&self.alarm, passed);
+        match self.alarm() {
+            Some(alarm) if !self.answered => alarm.set(self.patience),
+            Some(alarm) if waited => alarm.stop(),
+            _ => {}
+        }
+    }
+
+    /// What may pass of a piece; none of one with which the body is too long.
+    fn inspect(&self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, Cut> {
+        if self.passed > self.limit {
+            return Err(Cut::TooLarge);
+        }
+        Ok(match self.customs.inspect(frame, Side::Client).into_trailers() {
             Ok(mut trailers) => {
                 remove(&mut trailers, |name| !self.announced.contains(name));
                 Frame::trailers(trailers)
             }
             Err(frame) => frame,
         })
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.uploading = None;
+        if self.waiting
+            && self.answered
+            && let Some(alarm) = self.alarm()
+        {
+            alarm.stop();
+        }
+        // Where the response is over too it is the client's turn, and nobody has seen that yet.
+        if self.turns.stage() != Stage::Busy {
+            self.alarm.nudge();
+        }
+    }
+}
+
+impl HttpBody for Upload {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        self.note(&polled);
+        polled.map(|frame| Some(frame?.map_err(Cut::Broken).and_then(|frame| self.inspect(frame))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -103,8 +195,8 @@ impl HttpBody for Upload {
 /// A response's body on its way to the client.
 pub struct Body {
     source: Source,
-    /// Its request is answered when hyper has done with this.
-    _turn: Option<Turn>,
+    /// Its request is answered, and no longer under way, when hyper has done with this.
+    _turn: Option<(Turn, Raised)>,
 }
 
 enum Source {
@@ -150,8 +242,8 @@ impl Body {
     }
 
     /// The same; when hyper has done with it its request is answered.
-    pub fn ending(self, turn: Turn) -> Self {
-        Self { _turn: Some(turn), ..self }
+    pub fn ending(self, turn: Turn, in_flight: Raised) -> Self {
+        Self { _turn: Some((turn, in_flight)), ..self }
     }
 }
 

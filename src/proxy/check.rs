@@ -4,6 +4,7 @@
 
 use http::header::{EXPECT, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use http::{Method, Request, Response, Uri, Version, uri};
+use http_body::Body;
 
 use super::error::{Error, Kind};
 use crate::telemetry::metrics::BackendError;
@@ -37,6 +38,14 @@ pub fn request<B>(request: &Request<B>, origin: &Origin) -> Result<(), Error> {
     }
     let known = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
     if headers.get_all(EXPECT).iter().all(known) { Ok(()) } else { Err(Error::new(Kind::Expectation)) }
+}
+
+/// Refuses a body whose length is known to be more than is allowed.
+///
+/// # Errors
+/// [`Kind::BodyTooLarge`].
+pub fn length(body: &impl Body, most: u64) -> Result<(), Error> {
+    if body.size_hint().lower() > most { Err(Error::new(Kind::BodyTooLarge)) } else { Ok(()) }
 }
 
 /// Refuses a 101 that changes to a protocol which was not `asked` for.

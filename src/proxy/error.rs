@@ -6,7 +6,7 @@ use http::StatusCode;
 
 use crate::session::Refusal;
 use crate::store;
-use crate::telemetry::metrics::BackendError;
+use crate::telemetry::metrics::{BackendError, Limit};
 
 /// Whose fault it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,6 +38,10 @@ pub enum Kind {
     TargetTooLong,
     /// The request's head is too long, or has too many headers.
     HeadTooLarge,
+    /// The request's body is longer than is allowed.
+    BodyTooLarge,
+    /// There are as many requests as there may be.
+    Overloaded,
     /// `X-Session-If-Version` did not hold.
     VersionConflict,
     /// The session was ended meanwhile, and `session.on_gone` is `reject`.
@@ -82,11 +86,12 @@ impl Error {
             | Kind::Timeout
             | Kind::TargetTooLong
             | Kind::HeadTooLarge
+            | Kind::BodyTooLarge
             | Kind::VersionConflict
             | Kind::SessionGone => Side::Client,
             Kind::Backend(_) | Kind::DirectiveRefused(_) => Side::Backend,
             Kind::StoreUnavailable | Kind::OutcomeUnknown => Side::Store,
-            Kind::SessionTooLarge | Kind::Loop | Kind::TooManyTunnels => Side::Sidecar,
+            Kind::SessionTooLarge | Kind::Loop | Kind::TooManyTunnels | Kind::Overloaded => Side::Sidecar,
         };
         Self { side, kind, source: None, detail: None }
     }
@@ -106,6 +111,17 @@ impl Error {
     /// What is wrong with the store, where that is behind it.
     pub fn store(&self) -> Option<&store::Error> {
         self.source.as_ref()?.downcast_ref()
+    }
+
+    /// The limit that was met in an exchange, where it was one. The backend's connections are counted where they are
+    /// waited for.
+    pub const fn limit(&self) -> Option<Limit> {
+        match &self.kind {
+            Kind::Timeout => Some(Limit::BodyTimeout),
+            Kind::BodyTooLarge => Some(Limit::BodyBytes),
+            Kind::Overloaded => Some(Limit::Requests),
+            _ => None,
+        }
     }
 
     /// The status, the stable end of the problem's `type`, and its title.
@@ -128,12 +144,21 @@ impl Error {
                 "head-too-large",
                 "The request's headers are too large, or too many",
             ),
+            Kind::BodyTooLarge => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The request's body is too large")
+            }
+            Kind::Overloaded => {
+                (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "There are too many requests right now")
+            }
             Kind::VersionConflict => {
                 (StatusCode::CONFLICT, "version-conflict", "The session has changed since it was read")
             }
             Kind::SessionGone => (StatusCode::CONFLICT, "session-gone", "The session was ended meanwhile"),
             Kind::Backend(BackendError::ConnectTimeout | BackendError::HeadTimeout) => {
                 (StatusCode::GATEWAY_TIMEOUT, "backend-timeout", "The application did not answer in time")
+            }
+            Kind::Backend(BackendError::Busy) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "backend-busy", "The application is busy")
             }
             Kind::Backend(_) => {
                 (StatusCode::BAD_GATEWAY, "backend-failed", "The application can't be reached")
@@ -198,10 +223,13 @@ mod tests {
             Kind::Timeout,
             Kind::TargetTooLong,
             Kind::HeadTooLarge,
+            Kind::BodyTooLarge,
+            Kind::Overloaded,
             Kind::VersionConflict,
             Kind::SessionGone,
             Kind::Backend(BackendError::Reset),
             Kind::Backend(BackendError::HeadTimeout),
+            Kind::Backend(BackendError::Busy),
             Kind::DirectiveRefused(refusal),
             Kind::StoreUnavailable,
             Kind::OutcomeUnknown,

@@ -16,7 +16,7 @@ use memchr::{memchr, memchr_iter};
 
 /// Finds the end of a head.
 static END: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
-/// More than hyper waits for the end of a head.
+/// More than hyper waits for the end of a head, whatever `proxy.max_head_bytes` may be.
 const MOST: usize = 1024 * 1024;
 /// What may be kept between requests, in bytes.
 const SPARE: usize = 8 * 1024;
@@ -45,6 +45,11 @@ impl Heads {
     /// Does it still listen?
     pub const fn listens(&self) -> bool {
         !matches!(self.body, Rest::Tunnel)
+    }
+
+    /// Has any byte of the next head come?
+    pub const fn have_begun(&self) -> bool {
+        !self.unread.is_empty()
     }
 
     /// What comes from now on is no HTTP.

@@ -12,22 +12,29 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, warn};
 
+use super::descriptors;
 use super::finish::Begun;
 use super::ids::Ids;
+use super::limits::Rooms;
 use super::muted::{Muted, Turns};
 use super::nonce::Nonces;
 use super::patience::Patient;
+use super::room::{Room, Seat};
 use super::timer::Wheel;
 use super::upgrade::Tunnels;
 use super::visit::{Served, Visitor};
 use super::{Address, Backend, Proxy, Rules};
 use crate::drain::{Drain, Guard};
 use crate::telemetry::logging::Limited;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Limit, Metrics};
 use crate::time::Clock;
 
 /// Connections that the kernel keeps for a listener until it accepts them.
 const BACKLOG: i32 = 4096;
+/// Bytes that are kept at most of what a client sends or has not taken yet, where its head needs no more.
+const BUFFER: usize = 64 * 1024;
+/// Headers that hyper has room for if it is not told otherwise.
+const HEADERS: usize = 100;
 /// How long a listener rests that can't accept, for want of file descriptors say.
 const REST: Duration = Duration::from_millis(50);
 /// How often idle backend connections are looked through.
@@ -50,25 +57,49 @@ pub struct Parts {
     pub drain: Drain,
     /// Held for as long as connections are accepted.
     pub guard: Guard,
+    /// What all workers share.
+    pub rooms: Rooms,
+    /// How often it is logged that connections can't be accepted.
+    pub limited: Arc<Limited>,
 }
 
-/// Opens a listener that shares its address with others of this process.
+/// Opens so many listeners that share an address with one another and with nobody else.
+///
+/// `SO_REUSEPORT` lets every process of the same user join, a second sidecar with the same settings too: each of them
+/// would get some of the connections, and nobody would be told. So the first listener is one that shares with nobody,
+/// until it listens; whoever comes later finds the address taken, for it begins like that too.
 ///
 /// # Errors
 /// As the system says; the message names the address.
-pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+pub fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<std::net::TcpListener>> {
     let open = || {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        socket.set_reuse_port(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        Ok(std::net::TcpListener::from(socket))
+        let first = socket(address)?;
+        first.bind(&address.into())?;
+        first.listen(BACKLOG)?;
+        first.set_reuse_port(true)?;
+        let first = std::net::TcpListener::from(first);
+        let address = first.local_addr()?;
+        let mut listeners = vec![first];
+        for _ in 1..count {
+            let other = socket(address)?;
+            other.set_reuse_port(true)?;
+            other.bind(&address.into())?;
+            other.listen(BACKLOG)?;
+            listeners.push(other.into());
+        }
+        Ok(listeners)
     };
     open().map_err(|error: io::Error| {
         io::Error::new(error.kind(), format!("can't listen on {address}: {error}"))
     })
+}
+
+fn socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // What remains of connections of before is not in the way.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
 }
 
 /// Serves a listener until it is drained.
@@ -82,7 +113,12 @@ pub async fn work(listener: std::net::TcpListener, parts: Parts) -> io::Result<(
     let turner = tokio::spawn(async move { turning.turn().await });
     let proxy = Arc::new(Proxy {
         rules: parts.rules,
-        backend: Backend::new(parts.backend, wheel.clone(), parts.metrics.clone()),
+        backend: Backend::new(
+            parts.backend,
+            wheel.clone(),
+            parts.rooms.backend.clone(),
+            parts.metrics.clone(),
+        ),
         tunnels: parts.tunnels,
         nonces: Nonces::default(),
         metrics: parts.metrics.clone(),
@@ -90,16 +126,30 @@ pub async fn work(listener: std::net::TcpListener, parts: Parts) -> io::Result<(
         drain: parts.drain.clone(),
     });
     let housekeeper = proxy.clone();
+    let mut call = parts.rooms.backend.call();
     let keeping = tokio::spawn(async move {
         let mut rounds = tokio::time::interval(HOUSEKEEPING);
         loop {
-            rounds.tick().await;
-            housekeeper.backend.close_idle(housekeeper.rules.load().terms.idle_timeout);
+            tokio::select! {
+                _ = rounds.tick() => {
+                    housekeeper.backend.close_idle(housekeeper.rules.load().terms.idle_timeout);
+                }
+                _ = call.changed() => housekeeper.backend.make_room(),
+            }
         }
     });
     let mut http = Builder::new();
-    http.timer(wheel.clone());
-    let worker = Worker { proxy, wheel, http, metrics: parts.metrics, ids: Arc::new(Ids::default()) };
+    // It would count the time before a request as the request's.
+    http.header_read_timeout(None);
+    let worker = Worker {
+        proxy,
+        wheel,
+        http,
+        metrics: parts.metrics,
+        ids: Arc::new(Ids::default()),
+        room: parts.rooms.clients,
+        limited: parts.limited,
+    };
     worker.accept(listener, &parts.drain).await;
     drop(parts.guard);
     let cut = parts.drain.cut();
@@ -118,27 +168,50 @@ struct Worker {
     http: Builder,
     metrics: Arc<Metrics>,
     ids: Arc<Ids>,
+    room: Room,
+    limited: Arc<Limited>,
 }
 
 impl Worker {
     /// Accepts connections until it is time to close the listener, which is gone then.
     async fn accept(&self, listener: TcpListener, drain: &Drain) {
-        let limited = Limited::new();
         while let Some(accepted) = drain.closing.run_until_cancelled(listener.accept()).await {
             match accepted {
-                Ok((stream, peer)) => self.welcome(stream, peer, drain),
+                Ok((stream, peer)) => {
+                    let seat = self.seat(drain).await;
+                    self.welcome(stream, peer, seat, drain);
+                }
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    if let Some(suppressed) = limited.allow() {
+                    if descriptors::are_gone(&error) {
+                        self.metrics.limit(Limit::Descriptors);
+                    }
+                    if let Some(suppressed) = self.limited.allow() {
                         warn!(suppressed, "can't accept connections: {error}");
                     }
-                    tokio::time::sleep(REST).await;
+                    drain.closing.run_until_cancelled(tokio::time::sleep(REST)).await;
                 }
             }
         }
         if let Err(error) = self.empty(listener, drain) {
             warn!("connections that were waiting are lost: {error}");
         }
+    }
+
+    /// A place for one more client. While there is none this listener accepts nobody else; the first one waits here and
+    /// not in the queue, for a place that a listener without a client waited with would be taken from the others.
+    ///
+    /// None when it is time to close, for whoever has come is served.
+    async fn seat(&self, drain: &Drain) -> Option<Seat> {
+        let places = self.proxy.rules.load().limits.connections;
+        if let Some(seat) = self.room.enter(places) {
+            return Some(seat);
+        }
+        self.metrics.limit(Limit::Connections);
+        if let Some(suppressed) = self.limited.allow() {
+            warn!(suppressed, places, "there are proxy.max_connections clients: the next ones wait");
+        }
+        drain.closing.run_until_cancelled(self.room.wait(places)).await
     }
 
     /// Closing a listener resets what is queued in it: whoever is in the queue is served.
@@ -149,7 +222,8 @@ impl Worker {
             match listener.accept() {
                 Ok((stream, peer)) => {
                     stream.set_nonblocking(true)?;
-                    self.welcome(TcpStream::from_std(stream)?, peer, drain);
+                    let seat = self.room.enter(usize::MAX);
+                    self.welcome(TcpStream::from_std(stream)?, peer, seat, drain);
                 }
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
@@ -158,7 +232,7 @@ impl Worker {
         }
     }
 
-    fn welcome(&self, stream: TcpStream, peer: SocketAddr, drain: &Drain) {
+    fn welcome(&self, stream: TcpStream, peer: SocketAddr, seat: Option<Seat>, drain: &Drain) {
         if let Err(error) = SockRef::from(&stream).set_tcp_nodelay(true) {
             debug!("a client hung up at once: {error}");
             return;
@@ -174,11 +248,55 @@ impl Worker {
             begun: Begun::default(),
             turns: Turns::default(),
         };
-        let patience = self.proxy.rules.load().client_timeout;
+        let (patience, limits) = {
+            let rules = self.proxy.rules.load();
+            (rules.patience, rules.limits)
+        };
         let mut http = self.http.clone();
-        http.header_read_timeout(patience);
-        let socket = Patient::new(TokioIo::new(stream), self.wheel.alarm(), patience);
+        http.max_header_size(limits.head_bytes).max_buf_size(limits.head_bytes.max(BUFFER));
+        // hyper's own number costs no memory of the heap.
+        if limits.headers != HEADERS {
+            http.max_headers(limits.headers);
+        }
+        let socket = Patient::new(TokioIo::new(stream), self.wheel.alarm(), &patience, seat);
         let (stuck, socket) = (socket.alarm(), Muted::new(socket, visitor.turns.clone()));
-        tokio::spawn(Served::new(&http, socket, stuck, visitor, drain.signal()).serve());
+        tokio::spawn(Served::new(&http, socket, stuck, patience, visitor, drain.signal()).serve());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpStream;
+
+    const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+    #[test]
+    fn an_address_is_shared_with_nobody_else() {
+        let listeners = bind(ANY, 4).expect("a free port");
+        let address = listeners[0].local_addr().expect("its address");
+        let everywhere = SocketAddr::from(([0, 0, 0, 0], address.port()));
+        for (address, count) in [(address, 1), (address, 4), (everywhere, 2)] {
+            let error = bind(address, count).expect_err("it is taken");
+            assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+            assert!(error.to_string().contains(&address.to_string()), "{error}");
+        }
+        drop(listeners);
+        bind(address, 2).expect("it is free again");
+    }
+
+    #[test]
+    fn each_listener_gets_some_of_the_connections() {
+        let listeners = bind(ANY, 4).expect("a free port");
+        let address = listeners[0].local_addr().expect("its address");
+        let connect = |_| TcpStream::connect(address).expect("somebody listens");
+        let clients: Vec<_> = (0..200).map(connect).collect();
+        let accepted =
+            |listener: &std::net::TcpListener| std::iter::from_fn(|| listener.accept().ok()).count();
+        let shares: Vec<_> = listeners.iter().map(accepted).collect();
+        assert!(
+            shares.iter().all(|share| *share > 10) && shares.iter().sum::<usize>() == clients.len(),
+            "{shares:?}"
+        );
     }
 }

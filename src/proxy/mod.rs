@@ -6,17 +6,21 @@
 pub mod backend;
 pub mod body;
 pub mod check;
+pub mod descriptors;
 pub mod error;
 pub mod finish;
+mod head;
 pub mod heads;
 mod hop;
 pub mod ids;
+pub mod limits;
 pub mod listen;
 pub mod muted;
 pub mod nonce;
 pub mod page;
 pub mod patience;
 pub mod reply;
+pub mod room;
 pub mod routes;
 pub mod timer;
 pub mod upgrade;
@@ -37,8 +41,11 @@ use self::backend::{Address, Backend, Terms};
 use self::body::Body;
 use self::error::{Error, Kind};
 use self::finish::Begun;
+use self::limits::Limits;
+use self::muted::Turns;
 use self::nonce::{Nonce, Nonces};
 use self::page::Page;
+use self::patience::Patience;
 use self::routes::Routes;
 use self::timer::Alarm;
 use self::upgrade::Tunnels;
@@ -76,12 +83,28 @@ pub struct Config {
     pub via: String,
     /// What a connection to the backend may take to come about.
     pub connect_timeout: Length,
-    /// What the backend may take from the end of the request to the head of its response, and a client from one
-    /// piece of its request's body to the next.
+    /// What the backend may take from the end of the request to the head of its response.
     pub head_timeout: Length,
-    /// What a client may take to send the head of a request, to begin its next one, and to take anything of a
-    /// response that waits for it.
-    pub client_timeout: Length,
+    /// What a client may take to send the head of a request, from its first byte.
+    pub header_timeout: Length,
+    /// What a client may take to begin a request, its first one or the next.
+    pub idle_timeout: Length,
+    /// What a client may take to send more of a request's body, or to take more of a response that waits for it.
+    pub body_timeout: Length,
+    /// Bytes a second that a body must move at while its client is waited for, over `body_timeout`; 0 = any.
+    pub min_body_rate: u64,
+    /// Bytes that the head of a request may have, from its first byte to the empty line at its end.
+    pub max_head_bytes: usize,
+    /// Lines that the head of a request, or the trailers of its body, may have.
+    pub max_headers: usize,
+    /// Bytes that the body of a request may have; 0 = any.
+    pub max_body_bytes: u64,
+    /// Connections with clients, tunnels too, in the whole process.
+    pub max_connections: usize,
+    /// Requests under way, to the end of their responses, in the whole process.
+    pub max_requests: usize,
+    /// Connections to the backend, unused ones and tunnels too, in the whole process.
+    pub max_backend_connections: usize,
     /// How long an unused connection to the backend is kept.
     pub backend_idle_timeout: Length,
     /// Tunnels (upgraded connections, such as WebSockets) at most; a request for one more gets 503.
@@ -105,7 +128,16 @@ impl Default for Config {
             via: "coatroom".to_owned(),
             connect_timeout: Length::secs(5),
             head_timeout: Length::secs(60),
-            client_timeout: Length::secs(75),
+            header_timeout: Length::secs(10),
+            idle_timeout: Length::secs(75),
+            body_timeout: Length::secs(30),
+            min_body_rate: 240,
+            max_head_bytes: 64 * 1024,
+            max_headers: 128,
+            max_body_bytes: 0,
+            max_connections: 4096,
+            max_requests: 1024,
+            max_backend_connections: 1024,
             backend_idle_timeout: Length::secs(55),
             max_tunnels: 10_000,
             tunnel_idle_timeout: Length::secs(3600),
@@ -129,12 +161,14 @@ pub struct Rules {
     pub reader: Reader,
     /// What goes for the backend's connections.
     pub terms: Terms,
-    /// `proxy.client_timeout`, for connections that come from now on.
-    pub client_timeout: Duration,
     /// `proxy.max_tunnels`.
     pub max_tunnels: usize,
     /// `proxy.tunnel_idle_timeout`, for tunnels that come about from now on.
     pub tunnel_idle_timeout: Duration,
+    /// What clients may take whose connections come from now on.
+    pub patience: Patience,
+    /// How large and how many things may be.
+    pub limits: Limits,
     /// Tells backends about clients.
     pub origin: Origin,
     /// `headers.prefix`, for messages.
@@ -170,8 +204,10 @@ pub struct Caller {
     pub peer: Arc<Peer>,
     /// The request's ID, ours or a trusted peer's.
     pub id: HeaderValue,
-    /// Rings when the backend has taken too long.
+    /// Rings when whoever's turn it is has taken too long.
     pub alarm: Alarm,
+    /// The requests of its connection.
+    pub turns: Turns,
 }
 
 /// How long the backend took of an exchange.
@@ -206,6 +242,7 @@ impl Proxy {
         waited: &Waited,
     ) -> Result<Response<Body>, Error> {
         check::request(&request, &caller.rules.origin)?;
+        check::length(request.body(), caller.rules.limits.body_bytes)?;
         if hop::is_last(&mut request) {
             return Ok(reply::options(&caller.id));
         }
@@ -225,10 +262,7 @@ impl Proxy {
         rules.inject(&mut head, &session, &nonce, asked, now)?;
 
         let watch = Stopwatch::start();
-        let forwarded = self
-            .backend
-            .forward(head.end(), request, &rules.terms, &caller.alarm, hop.upgrade.as_ref(), begun)
-            .await;
+        let forwarded = self.backend.forward(head.end(), request, caller, hop.upgrade.as_ref(), begun).await;
         waited.set(watch.elapsed());
         let mut response = forwarded?;
 

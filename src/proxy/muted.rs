@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
@@ -25,8 +25,23 @@ struct Counts {
     taken: AtomicUsize,
     /// How many of them hyper has not got the whole answer to yet.
     open: AtomicUsize,
+    /// How many of their bodies are not over yet.
+    uploads: AtomicUsize,
+    /// Has anything come of the next one?
+    heard: AtomicBool,
     /// What has come of those that have not.
     heads: Mutex<Heads>,
+}
+
+/// Whose turn it is on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// A request is under way.
+    Busy,
+    /// So many requests are over, and nothing is heard of a next one.
+    Quiet(usize),
+    /// So many requests are over, and the next one has begun.
+    Heard(usize),
 }
 
 impl Turns {
@@ -46,9 +61,39 @@ impl Turns {
         self.0.heads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Looks whether the next one has begun already behind one that is over now.
+    fn heed(&self) {
+        self.0.heard.store(self.heads().have_begun(), Relaxed);
+    }
+
+    /// How many have come.
+    pub fn taken(&self) -> usize {
+        self.0.taken.load(Relaxed)
+    }
+
+    /// The body of one, which may outlast its answer, until what is returned is dropped.
+    pub fn upload(&self) -> Uploading {
+        self.0.uploads.fetch_add(1, Relaxed);
+        Uploading(self.clone())
+    }
+
+    /// Whose turn it is.
+    pub fn stage(&self) -> Stage {
+        match self.over() {
+            Some(taken) if self.0.uploads.load(Relaxed) == 0 => {
+                if self.0.heard.load(Relaxed) {
+                    Stage::Heard(taken)
+                } else {
+                    Stage::Quiet(taken)
+                }
+            }
+            _ => Stage::Busy,
+        }
+    }
+
     /// How many have come, if each has its whole answer.
     fn over(&self) -> Option<usize> {
-        (self.0.open.load(Relaxed) == 0).then(|| self.0.taken.load(Relaxed))
+        (self.0.open.load(Relaxed) == 0).then(|| self.taken())
     }
 }
 
@@ -67,8 +112,19 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         if let Some(turns) = &self.0 {
+            turns.heed();
             turns.0.open.fetch_sub(1, Relaxed);
         }
+    }
+}
+
+/// A request's body that is not over yet.
+pub struct Uploading(Turns);
+
+impl Drop for Uploading {
+    fn drop(&mut self) {
+        self.0.heed();
+        self.0.0.uploads.fetch_sub(1, Relaxed);
     }
 }
 
@@ -130,6 +186,7 @@ impl<T: Read + Unpin> Read for Muted<T> {
         ready!(Pin::new(inner).poll_read(cx, piece.unfilled()))?;
         heads.hear(piece.filled());
         buffer.put_slice(piece.filled());
+        turns.0.heard.store(true, Relaxed);
         Poll::Ready(Ok(()))
     }
 }

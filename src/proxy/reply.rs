@@ -89,8 +89,10 @@ fn made(error: &Error, id: &HeaderValue) -> Response<String> {
     }
     match error.kind {
         Kind::Method => drop(headers.insert(ALLOW, ALLOWED)),
-        // Where a message ends is in doubt, and so is what comes after it.
-        Kind::BadRequest => drop(headers.insert(CONNECTION, HeaderValue::from_static("close"))),
+        // Where a message ends is in doubt, and so is what comes after it; or nobody will read on to there.
+        Kind::BadRequest | Kind::BodyTooLarge | Kind::Timeout => {
+            drop(headers.insert(CONNECTION, HeaderValue::from_static("close")))
+        }
         _ => {}
     }
     response

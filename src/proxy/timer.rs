@@ -62,7 +62,7 @@ impl Wheel {
         }
     }
 
-    fn tick(&self, now: u64) {
+    pub(super) fn tick(&self, now: u64) {
         self.0.now.store(now, Relaxed);
         let mut due = Vec::new();
         self.alarms().retain(|alarm| match alarm.upgrade() {
@@ -104,7 +104,12 @@ impl Slot {
 impl Alarm {
     /// Sets the alarm, or moves it: it rings after `length`.
     pub fn set(&self, length: Duration) {
-        let deadline = self.0.wheel.now().saturating_add(millis(length)).saturating_add(millis(TICK));
+        self.set_from(self.now(), length);
+    }
+
+    /// Sets the alarm, or moves it: it rings when `length` has passed since `start`, by [`Alarm::now`].
+    pub fn set_from(&self, start: u64, length: Duration) {
+        let deadline = start.saturating_add(millis(length)).saturating_add(millis(TICK));
         self.0.deadline.store(deadline, Relaxed);
     }
 
@@ -116,6 +121,17 @@ impl Alarm {
     /// Stops the alarm.
     pub fn stop(&self) {
         self.0.deadline.store(NEVER, Relaxed);
+    }
+
+    /// Milliseconds since its wheel was started, as of the last tick.
+    pub fn now(&self) -> u64 {
+        self.0.wheel.now()
+    }
+
+    /// Wakes whoever waits for it, to look at what is the case now.
+    pub fn nudge(&self) {
+        let waker = self.0.waker().take();
+        waker.into_iter().for_each(Waker::wake);
     }
 
     /// Is there a time at which it would ring?

@@ -1,5 +1,6 @@
 //! One client's connection: its requests, their accounts, its end.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,12 +21,12 @@ use super::body::Body;
 use super::error::{Error, Kind, Side};
 use super::finish::{Begun, Finish};
 use super::ids::Ids;
-use super::muted::{Muted, Turn, Turns};
-use super::patience::Patient;
+use super::muted::{Muted, Stage, Turn, Turns};
+use super::patience::{Patience, Patient};
 use super::timer::Alarm;
-use super::{Caller, Proxy, Rules, Waited, page, reply};
+use super::{Caller, Proxy, Rules, Waited, head, page, reply};
 use crate::drain::{Guard, Signal};
-use crate::telemetry::metrics::{Metrics, Raised};
+use crate::telemetry::metrics::{Limit, Metrics, Raised};
 use crate::time::Stopwatch;
 use crate::wire::forwarded::Peer;
 
@@ -40,10 +41,26 @@ pub struct Served {
     connection: UpgradeableConnection<Socket, Visitor>,
     /// Rings when the client takes nothing of what is sent to it.
     stuck: Alarm,
+    /// Rings when whoever's turn it is takes too long.
+    late: Alarm,
+    turns: Turns,
+    /// Whose turn it was when that was last looked at.
+    stage: Stage,
+    patience: Patience,
     closing: Closing,
     /// Has it brought a request yet?
     called: Arc<AtomicBool>,
     _raised: Raised,
+}
+
+/// Why a connection ended, other than in good order.
+pub enum Over {
+    /// hyper says why.
+    Broke(hyper::Error),
+    /// The client took nothing of its response, or next to nothing.
+    Stuck,
+    /// The client sent nothing, or next to nothing.
+    Late,
 }
 
 /// How far a connection is on its way to its end.
@@ -57,18 +74,53 @@ enum Closing {
 }
 
 impl Served {
-    /// Serves `visitor` over `socket` until `signal` comes, or `stuck` rings.
-    pub fn new(http: &Builder, socket: Socket, stuck: Alarm, visitor: Visitor, signal: Signal) -> Self {
+    /// Serves `visitor` over `socket` until `signal` comes, or an alarm rings.
+    pub fn new(
+        http: &Builder,
+        socket: Socket,
+        stuck: Alarm,
+        patience: Patience,
+        visitor: Visitor,
+        signal: Signal,
+    ) -> Self {
         let (called, raised) = (visitor.called.clone(), visitor.metrics.connection());
+        let (late, turns) = (visitor.alarm.clone(), visitor.turns.clone());
         let connection = http.serve_connection(socket, visitor).with_upgrades();
-        Self { connection, stuck, closing: Closing::Open(signal), called, _raised: raised }
+        Self {
+            connection,
+            stuck,
+            late,
+            turns,
+            // What nobody has looked at yet is another stage than that of a new connection.
+            stage: Stage::Busy,
+            patience,
+            closing: Closing::Open(signal),
+            called,
+            _raised: raised,
+        }
     }
 
     /// Serves it to its end.
     pub async fn serve(mut self) {
-        if let Err(error) = (&mut self).await {
-            debug!("a connection with a client broke: {error}");
-            self.apologise(&error).await;
+        if let Err(over) = (&mut self).await {
+            self.apologise(&over).await;
+        }
+    }
+
+    /// Sets the alarm for whoever's turn it is now. While a request is under way that is the exchange's affair.
+    fn take_turns(&mut self) {
+        let stage = self.turns.stage();
+        // The last bytes of a response are the client's to take before it is its turn to speak.
+        if stage != Stage::Busy && self.stuck.is_set() {
+            self.late.stop();
+            self.stage = Stage::Busy;
+        } else if stage != self.stage {
+            match stage {
+                Stage::Busy => {}
+                Stage::Quiet(_) => self.late.set(self.patience.idle),
+                Stage::Heard(_) => self.late.set(self.patience.header),
+            }
+            self.stage = stage;
         }
     }
 
@@ -89,18 +141,33 @@ impl Served {
     }
 
     /// Tells a client why the head that it has begun is not waited for any longer, or is none.
-    async fn apologise(self, why: &hyper::Error) {
+    async fn apologise(self, over: &Over) {
         let Some(parts) = self.connection.into_parts() else { return };
-        let error = match parts.io.said() {
-            Some(StatusCode::URI_TOO_LONG) => Error::new(Kind::TargetTooLong),
-            Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE) => Error::new(Kind::HeadTooLarge),
-            // hyper says what it could not parse, and nothing of what stands there.
-            Some(_) => Error::new(Kind::BadRequest).saying(why.to_string()),
-            None if why.is_timeout() && !parts.read_buf.is_empty() => Error::new(Kind::Timeout),
-            None => return,
+        let Visitor { proxy, metrics, ids, .. } = &parts.service;
+        let rules = proxy.rules.load();
+        let silent = |limit: Option<Limit>| {
+            limit.into_iter().for_each(|limit| metrics.limit(limit));
+            debug!("a connection with a client ended: {over}");
         };
-        let (id, now) = (parts.service.ids.next(), parts.service.proxy.clock.now());
-        note(&error, &id, &parts.service.proxy.rules.load());
+        let (error, limit) = match (over, parts.io.said()) {
+            (
+                Over::Broke(_),
+                Some(StatusCode::URI_TOO_LONG | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
+            ) => {
+                let (error, limit) = head::excess(&parts.read_buf, &rules.limits);
+                (error, Some(limit))
+            }
+            // hyper says what it could not parse, and nothing of what stands there.
+            (Over::Broke(why), Some(_)) => (Error::new(Kind::BadRequest).saying(why.to_string()), None),
+            (Over::Broke(_), None) => return silent(None),
+            (Over::Stuck, _) => return silent(Some(Limit::BodyTimeout)),
+            (Over::Late, _) if self.stage == Stage::Busy => return silent(Some(Limit::BodyTimeout)),
+            (Over::Late, _) if parts.read_buf.is_empty() => return silent(Some(Limit::IdleTimeout)),
+            (Over::Late, _) => (Error::new(Kind::Timeout), Some(Limit::HeaderTimeout)),
+        };
+        limit.into_iter().for_each(|limit| metrics.limit(limit));
+        let (id, now) = (ids.next(), proxy.clock.now());
+        note(&error, &id, &rules);
         let mut stream = parts.io.into_inner().into_inner().into_inner();
         let text = reply::text(&error, &id, now);
         // Whoever has not read a first answer gets no time for it.
@@ -110,25 +177,39 @@ impl Served {
     }
 }
 
-impl Future for Served {
-    type Output = hyper::Result<()>;
+impl fmt::Display for Over {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broke(error) => write!(f, "{error}"),
+            Self::Stuck => f.write_str("it took too little of its response"),
+            Self::Late => f.write_str("it sent too little"),
+        }
+    }
+}
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+impl Future for Served {
+    type Output = Result<(), Over>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Over>> {
         // What has arrived is heard before the door is closed.
-        let polled = Pin::new(&mut self.connection).poll(cx);
+        let polled = Pin::new(&mut self.connection).poll(cx).map_err(Over::Broke);
         if polled.is_ready() {
             return polled;
         }
+        self.take_turns();
         if self.stuck.is_set() && self.stuck.poll(cx).is_ready() {
-            debug!("a client took nothing of its response");
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(Err(Over::Stuck));
+        }
+        // Also where it is not set: the body of a request sets it without this being looked at.
+        if self.late.poll(cx).is_ready() {
+            return Poll::Ready(Err(Over::Late));
         }
         if !self.is_over(cx) {
             return polled;
         }
         self.closing = Closing::Asked;
         Pin::new(&mut self.connection).graceful_shutdown();
-        Pin::new(&mut self.connection).poll(cx)
+        Pin::new(&mut self.connection).poll(cx).map_err(Over::Broke)
     }
 }
 
@@ -136,7 +217,7 @@ impl Future for Served {
 pub struct Visitor {
     /// Carries its requests.
     pub proxy: Arc<Proxy>,
-    /// Rings when the backend takes too long; one request is in flight at a time.
+    /// Rings when whoever's turn it is takes too long; one request is in flight at a time.
     pub alarm: Alarm,
     /// Counts its requests.
     pub metrics: Arc<Metrics>,
@@ -161,12 +242,20 @@ impl Service<Request<Incoming>> for Visitor {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         self.called.store(true, Relaxed);
+        // Its head was in time.
+        self.alarm.stop();
         let begun = self.begun.anew();
         let rules = self.proxy.rules.load_full();
         let id = self.id(&rules, &request);
         let exchange = Exchange {
             proxy: self.proxy.clone(),
-            caller: Caller { rules, peer: self.peer.clone(), id, alarm: self.alarm.clone() },
+            caller: Caller {
+                rules,
+                peer: self.peer.clone(),
+                id,
+                alarm: self.alarm.clone(),
+                turns: self.turns.clone(),
+            },
             metrics: self.metrics.clone(),
             fault: self.turns.fault(&request),
             turn: self.turns.take(),
@@ -229,8 +318,14 @@ impl Exchange {
         let html = self.caller.rules.page.is_some() && page::is_wanted(request.headers());
         let result = match self.fault {
             Some(fault) => Err(Error::new(Kind::BadRequest).saying(fault)),
+            None if in_flight.height() > self.caller.rules.limits.requests => {
+                Err(Error::new(Kind::Overloaded))
+            }
             None => self.proxy.exchange(request, &self.caller, &begun, &waited).await,
         };
+        if let Some(limit) = result.as_ref().err().and_then(Error::limit) {
+            self.metrics.limit(limit);
+        }
         let mut response = result.unwrap_or_else(|error| {
             note(&error, &self.caller.id, &self.caller.rules);
             reply::problem(&error, &self.caller.id, &self.caller.rules, html)
@@ -243,12 +338,11 @@ impl Exchange {
         if let Some(path) = path {
             self.log(&method, &path, &response, took, &waited);
         }
-        drop(in_flight);
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             self.turn.never_ends();
             return Ok(response);
         }
-        Ok(response.map(|body| body.ending(self.turn)))
+        Ok(response.map(|body| body.ending(self.turn, in_flight)))
     }
 
     fn log(&self, method: &Method, path: &str, response: &Response<Body>, took: Duration, waited: &Waited) {

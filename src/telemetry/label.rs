@@ -112,6 +112,30 @@ labels! {
         Cut = "cut",
     }
 
+    /// What was at its limit; the texts are those of the settings.
+    Limit {
+        /// A head was longer than `proxy.max_head_bytes`, or its target alone.
+        HeadBytes = "max_head_bytes",
+        /// A head had more lines than `proxy.max_headers`.
+        Headers = "max_headers",
+        /// A body was longer than `proxy.max_body_bytes`.
+        BodyBytes = "max_body_bytes",
+        /// A head took longer than `proxy.header_timeout`.
+        HeaderTimeout = "header_timeout",
+        /// A client began no request within `proxy.idle_timeout`.
+        IdleTimeout = "idle_timeout",
+        /// A client sent or took too little of a body within `proxy.body_timeout`.
+        BodyTimeout = "body_timeout",
+        /// A client was accepted and had to wait, for there were `proxy.max_connections` others.
+        Connections = "max_connections",
+        /// A request was refused, for there were `proxy.max_requests` others.
+        Requests = "max_requests",
+        /// A request had to wait for one of `proxy.max_backend_connections`.
+        BackendConnections = "max_backend_connections",
+        /// A client could not be accepted, for there was no file descriptor left.
+        Descriptors = "descriptors",
+    }
+
     /// How the backend failed.
     BackendError {
         /// It refused the connection, or can't be reached.
@@ -124,6 +148,8 @@ labels! {
         Protocol = "protocol",
         /// Its response's head took longer than `proxy.head_timeout`.
         HeadTimeout = "head_timeout",
+        /// None of `proxy.max_backend_connections` became free within `proxy.connect_timeout`.
+        Busy = "busy",
     }
 }
 
@@ -136,6 +162,7 @@ mod tests {
         // The metrics index their children by the enum's discriminant.
         assert!(Load::ALL.iter().enumerate().all(|(at, load)| *load as usize == at));
         assert!(Save::ALL.iter().enumerate().all(|(at, save)| *save as usize == at));
+        assert!(Limit::ALL.iter().enumerate().all(|(at, limit)| *limit as usize == at));
         assert!(BackendError::ALL.iter().enumerate().all(|(at, error)| *error as usize == at));
         assert_eq!(Operation::ClearExpired.label(), "clear_expired");
     }

@@ -9,7 +9,7 @@ use http::{Method, StatusCode};
 use prometheus::{Encoder, Histogram, IntCounter, IntGauge, Registry, TextEncoder};
 
 use super::book::Book;
-pub use super::label::{BackendError, CycleReason, Load, Operation, Reloaded, Save, Side, Tunnel};
+pub use super::label::{BackendError, CycleReason, Limit, Load, Operation, Reloaded, Save, Side, Tunnel};
 use super::requests::Requests;
 
 /// What a refusal's reason is called that [`Metrics::new`] was not told of.
@@ -47,6 +47,8 @@ pub struct Metrics {
     open_tunnels: IntGauge,
     tunnels: [IntCounter; Tunnel::ALL.len()],
     backend_errors: [IntCounter; BackendError::ALL.len()],
+    limits: [IntCounter; Limit::ALL.len()],
+    open_backend_connections: IntGauge,
     /// Sessions created, those of a flush with data included.
     pub creates: IntCounter,
     /// Sessions ended by flush, or by an expiry in the past.
@@ -65,8 +67,7 @@ pub struct Metrics {
     pub old_seals: IntCounter,
     /// Connections opened to the store's server.
     pub store_connections: IntCounter,
-    /// Connections opened to the backend.
-    pub backend_connections: IntCounter,
+    backend_connections: IntCounter,
     /// Informational responses of the backend (RFC 9110 §15.2) that were not passed on.
     pub interim_dropped: IntCounter,
     /// Panics caught; each was a lost request.
@@ -109,13 +110,15 @@ impl Metrics {
             requests: Requests::new(book.counter_family("coatroom_http_requests_total", "Requests answered, by method and status.", &["method", "code"])),
             request_duration: book.histogram("coatroom_http_request_duration_seconds", "Time from a request's head to the head of its response.", REQUEST_SECONDS),
             own_duration: book.histogram("coatroom_http_own_duration_seconds", "The sidecar's own share of it: without the wait for the backend.", OWN_SECONDS),
-            in_flight: book.gauge("coatroom_http_requests_in_flight", "Requests being answered."),
+            in_flight: book.gauge("coatroom_http_requests_in_flight", "Requests under way, to the end of their responses."),
             connections: book.gauge("coatroom_http_connections", "Connections of clients that are open."),
             connections_accepted: book.counter("coatroom_http_connections_total", "Connections of clients accepted."),
             open_tunnels: book.gauge("coatroom_tunnels", "Upgraded connections, such as WebSockets, that are open."),
             tunnels: book.counters("coatroom_tunnels_total", "Tunnels that are no more, and those that never came to be, by why.", "end", Tunnel::ALL.map(Tunnel::label)),
             backend_errors: book.counters("coatroom_backend_errors_total", "Exchanges that failed at the backend, by how.", "kind", BackendError::ALL.map(BackendError::label)),
             interim_dropped: book.counter("coatroom_interim_responses_dropped_total", "Informational responses (1xx) of the backend that were not passed on."),
+            limits: book.counters("coatroom_limits_reached_total", "Times that somebody met a limit, by the setting's name.", "limit", Limit::ALL.map(Limit::label)),
+            open_backend_connections: book.gauge("coatroom_backend_connections", "Connections to the backend that are open."),
             backend_connections: book.counter("coatroom_backend_connections_total", "Connections opened to the backend."),
             panics: book.counter("coatroom_panics_total", "Panics caught; each is a bug and a lost request."),
             registry: book.close(),
@@ -185,6 +188,17 @@ impl Metrics {
         self.backend_errors[kind as usize].inc();
     }
 
+    /// Counts one meeting with a limit.
+    pub fn limit(&self, limit: Limit) {
+        self.limits[limit as usize].inc();
+    }
+
+    /// Counts a connection to the backend as opened, and as open until the guard is dropped.
+    pub fn backend_connection(&self) -> Raised {
+        self.backend_connections.inc();
+        Raised::new(&self.open_backend_connections)
+    }
+
     /// Counts a request as in flight until the guard is dropped.
     pub fn in_flight(&self) -> Raised {
         Raised::new(&self.in_flight)
@@ -225,6 +239,11 @@ impl Raised {
     fn new(gauge: &IntGauge) -> Self {
         gauge.inc();
         Self(gauge.clone())
+    }
+
+    /// How high the gauge is. Of those who have raised it and then looked never more than `n` saw `n` or less.
+    pub fn height(&self) -> usize {
+        usize::try_from(self.0.get()).unwrap_or(0)
     }
 }
 

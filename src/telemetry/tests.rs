@@ -67,6 +67,7 @@ fn touch_everything(metrics: &Metrics) -> Vec<metrics::Raised> {
     }
     BackendError::ALL.iter().for_each(|kind| metrics.backend_error(*kind));
     metrics::Tunnel::ALL.iter().for_each(|end| metrics.tunnel_was(*end));
+    metrics::Limit::ALL.iter().for_each(|limit| metrics.limit(*limit));
     metrics::Reloaded::ALL.iter().rev().for_each(|outcome| metrics.reloaded(*outcome, 1_700_000_000));
     metrics.answered(&Method::GET, StatusCode::OK, Duration::from_micros(1500), Duration::from_micros(1493));
     let rest =
@@ -76,13 +77,12 @@ fn touch_everything(metrics: &Metrics) -> Vec<metrics::Raised> {
         &metrics.cookies_dropped,
         &metrics.old_seals,
         &metrics.store_connections,
-        &metrics.backend_connections,
         &metrics.interim_dropped,
         &metrics.panics,
     ];
     rest.iter().for_each(|counter| counter.inc());
     metrics.store_up.set(1);
-    vec![metrics.in_flight(), metrics.connection(), metrics.tunnel()]
+    vec![metrics.in_flight(), metrics.connection(), metrics.backend_connection(), metrics.tunnel()]
 }
 
 #[tokio::test]
@@ -139,7 +139,8 @@ async fn promtool_finds_nothing_to_say_about_the_metrics() {
 }
 
 /// The families and their types, in order.
-const FAMILIES: [&str; 32] = [
+const FAMILIES: [&str; 34] = [
+    "backend_connections gauge",
     "backend_connections_total counter",
     "backend_errors_total counter",
     "build_info gauge",
@@ -156,6 +157,7 @@ const FAMILIES: [&str; 32] = [
     "http_requests_in_flight gauge",
     "http_requests_total counter",
     "interim_responses_dropped_total counter",
+    "limits_reached_total counter",
     "panics_total counter",
     "session_conflicts_total counter",
     "session_creates_total counter",

@@ -19,12 +19,21 @@ const ELSEWHERE: &[&str] = &[
     "log.access",
     "log.level",
     "proxy.backend_idle_timeout",
-    "proxy.client_timeout",
+    "proxy.body_timeout",
     "proxy.drain_delay",
     "proxy.drain_timeout",
     "proxy.head_timeout",
     "proxy.max_tunnels",
     "proxy.tunnel_idle_timeout",
+    "proxy.header_timeout",
+    "proxy.idle_timeout",
+    "proxy.max_backend_connections",
+    "proxy.max_body_bytes",
+    "proxy.max_connections",
+    "proxy.max_head_bytes",
+    "proxy.max_headers",
+    "proxy.max_requests",
+    "proxy.min_body_rate",
     "reload.interval",
     "session.on_gone",
     "session.touch_interval",
@@ -196,7 +205,7 @@ fn silent() -> Backend {
 #[test]
 fn what_the_backend_and_clients_may_take_follows() {
     let running = Running::before(silent(), EXPLAIN);
-    running.write(&format!("{EXPLAIN}proxy = {{ head_timeout = '50ms', client_timeout = '300ms' }}"));
+    running.write(&format!("{EXPLAIN}proxy = {{ head_timeout = '50ms', header_timeout = '300ms' }}"));
     running.hang_up(APPLIED);
     assert_eq!(running.browser().get("/").status, 504);
     let mut client = Line::to(running.child.address);

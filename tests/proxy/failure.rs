@@ -193,7 +193,9 @@ fn a_body_that_takes_its_time_is_not_cut() {
     let stage = Stage::new();
     let sidecar = with(&stage, |config| {
         config.proxy.head_timeout = Length::secs(1);
-        config.proxy.client_timeout = Length::secs(1);
+        config.proxy.header_timeout = Length::secs(1);
+        config.proxy.idle_timeout = Length::secs(1);
+        config.proxy.body_timeout = Length::secs(1);
         config.proxy.backend_idle_timeout = Length::secs(1);
     });
     let mut client = Line::to(sidecar.address());
@@ -210,7 +212,7 @@ fn a_body_that_takes_its_time_is_not_cut() {
 #[test]
 fn an_upload_that_stalls_is_the_clients_fault() {
     let stage = Stage::new();
-    let sidecar = with(&stage, |config| config.proxy.head_timeout = Length::millis(50));
+    let sidecar = with(&stage, |config| config.proxy.body_timeout = Length::millis(50));
     let mut client = Line::to(sidecar.address());
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabc");
     let mut backend = stage.accept();

@@ -17,7 +17,7 @@ fn refused(request: impl AsRef<[u8]>) -> u16 {
     let reply = client.reply();
     let (status, slug) = (reply.status, reply.problem());
     is_problem(&reply, status, &slug);
-    assert_eq!(slug, if status == 431 { "head-too-large" } else { "bad-request" });
+    assert_eq!(slug, if status == 413 { "body-too-large" } else { "bad-request" });
     assert!(reply.header("connection") == Some("close") && reply.header("date").is_some(), "{reply:?}");
     client.finish().rest();
     sidecar.until("coatroom_http_connections", 0);
@@ -58,7 +58,7 @@ fn a_request_that_frames_its_body_in_no_way_or_in_two_is_refused() {
         let request = format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n1\r\nA\r\n0\r\n\r\n{SMUGGLED}");
         assert_eq!(refused(request), 400, "{framing}");
     }
-    assert_eq!(refused("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 18446744073709551615\r\n\r\n"), 431);
+    assert_eq!(refused("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 18446744073709551615\r\n\r\n"), 413);
     assert_eq!(refused("POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), 400);
 }
 

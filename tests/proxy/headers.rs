@@ -240,23 +240,3 @@ fn a_request_of_http_1_0_is_passed_on_as_one_of_http_1_1() {
     let via = headers.iter().find(|(name, _)| name == "via").map(|(_, value)| &**value);
     assert_eq!(via, Some("1.0 coatroom"), "RFC 9110 §7.6.3: the protocol that was received");
 }
-
-#[test]
-fn as_many_headers_as_can_be_pass_and_one_more_is_refused() {
-    let stage = Stage::new();
-    let sidecar = before(&stage);
-    let lines = |count: usize| (0..count).map(|n| format!("X-{n}: {n}\r\n")).collect::<String>();
-    assert_eq!(
-        seen(&sidecar, &stage, &lines(99)).headers.iter().filter(|(name, _)| name.len() < 5).count(),
-        99 + 2
-    );
-    let reply = Line::to(sidecar.address()).ask(&format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", lines(100)));
-    is_problem(&reply, 431, "head-too-large");
-    let mut client = Line::to(sidecar.address());
-    client.try_send(format!("GET / HTTP/1.1\r\nHost: a\r\nX-Long: {}", "x".repeat(500_000)));
-    is_problem(&client.reply(), 431, "head-too-large");
-    let long = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(70_000));
-    is_problem(&Line::to(sidecar.address()).ask(&long), 414, "target-too-long");
-    assert!(stage.is_quiet());
-    assert_eq!(sidecar.metric("coatroom_panics_total"), 0);
-}

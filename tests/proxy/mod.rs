@@ -8,6 +8,7 @@ mod failure;
 mod framing;
 mod hangup;
 mod headers;
+mod limits;
 mod pressure;
 mod process;
 mod responses;

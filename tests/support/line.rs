@@ -176,7 +176,7 @@ impl Stage {
     /// An address where nobody listens, for as long as the socket is there.
     pub fn nobody() -> (Socket, SocketAddr) {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        socket.set_reuse_port(true).expect("a socket");
+        socket.set_reuse_address(true).expect("a socket");
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         socket.bind(&any.into()).expect("a free port");
         let address = socket.local_addr().expect("its address").as_socket().expect("of IP");

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{Report, is_token};
 use crate::config::Config;
+use crate::proxy;
 use crate::proxy::backend::Address;
 
 /// More threads than this are a typing error.
@@ -38,11 +39,36 @@ pub(super) fn check(config: &Config, report: &mut Report) {
         let what = format!("{:?} is no token", proxy.via);
         report.add("proxy.via", what, "use letters, digits and !#$%&'*+-.^_`|~ only, or nothing for no Via");
     }
+    sizes(proxy, report);
     report.some_time("proxy.connect_timeout", proxy.connect_timeout);
     report.some_time("proxy.head_timeout", proxy.head_timeout);
-    report.some_time("proxy.client_timeout", proxy.client_timeout);
     report.some_time("proxy.tunnel_idle_timeout", proxy.tunnel_idle_timeout);
     report.positive("proxy.max_tunnels", proxy.max_tunnels);
+    report.some_time("proxy.header_timeout", proxy.header_timeout);
+    report.some_time("proxy.idle_timeout", proxy.idle_timeout);
+    report.some_time("proxy.body_timeout", proxy.body_timeout);
+}
+
+/// No browser's head fits into less.
+const LEAST_HEAD: usize = 1024;
+/// Heads are held in memory, each of them twice.
+const MOST_HEAD: usize = 512 * 1024;
+/// More lines than this are kept in no table of headers.
+const MOST_HEADERS: usize = 10_000;
+
+fn sizes(proxy: &proxy::Config, report: &mut Report) {
+    if !(LEAST_HEAD..=MOST_HEAD).contains(&proxy.max_head_bytes) {
+        let what = format!("{} bytes are no length for heads of requests", proxy.max_head_bytes);
+        report.add("proxy.max_head_bytes", what, format!("set it to {LEAST_HEAD} to {MOST_HEAD}"));
+    }
+    report.positive("proxy.max_headers", proxy.max_headers);
+    if proxy.max_headers > MOST_HEADERS {
+        let what = format!("{} are too many", proxy.max_headers);
+        report.add("proxy.max_headers", what, format!("set at most {MOST_HEADERS}"));
+    }
+    report.positive("proxy.max_connections", proxy.max_connections);
+    report.positive("proxy.max_requests", proxy.max_requests);
+    report.positive("proxy.max_backend_connections", proxy.max_backend_connections);
 }
 
 /// Would two sockets get in each other's way?

@@ -13,7 +13,7 @@ use tracing::debug;
 use super::connection::Connection;
 use super::decoder::{Decoder, Piece};
 use super::pool::Pool;
-use super::sending::Sending;
+use super::sending::{Broken, Sending};
 
 /// The body, and with it the connection: at its end that is free for the next request; if this is dropped before its
 /// end so is the connection.
@@ -76,8 +76,11 @@ impl Rest {
             && let Poll::Ready(sent) = sending.poll(cx, &mut self.connection)
         {
             self.sending = None;
-            if sent.is_err() {
-                self.pool = None;
+            match sent {
+                Ok(()) => {}
+                Err(Broken::Backend(_)) => self.pool = None,
+                // The backend will never have all of it, and the client has nothing more to say.
+                Err(Broken::Client(cut)) => return Poll::Ready(Err(io::Error::other(cut))),
             }
         }
         loop {

@@ -10,6 +10,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
 use super::stream::Stream;
+use crate::proxy::room::Seat;
+use crate::telemetry::metrics::Raised;
 use crate::time::Stopwatch;
 
 /// Bytes asked for at a time where a head or little is awaited.
@@ -18,18 +20,19 @@ const LITTLE: usize = 8 << 10;
 const MUCH: usize = 64 << 10;
 
 /// A connection; it is used by one exchange at a time, in that exchange's own task.
-#[derive(Debug)]
 pub struct Connection {
     pub(super) stream: Stream,
     /// What has come.
     pub(super) inbox: BytesMut,
     opened: Stopwatch,
+    /// Free for another one when this one is gone, and the count of those that are open.
+    _place: (Seat, Raised),
 }
 
 impl Connection {
     /// A connection that nothing has come over yet.
-    pub fn new(stream: Stream) -> Self {
-        Self { stream, inbox: BytesMut::new(), opened: Stopwatch::start() }
+    pub fn new(stream: Stream, place: (Seat, Raised)) -> Self {
+        Self { stream, inbox: BytesMut::new(), opened: Stopwatch::start(), _place: place }
     }
 
     /// How long ago it was opened.

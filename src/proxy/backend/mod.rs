@@ -28,12 +28,15 @@ use self::head::Head;
 use self::pool::Pool;
 use self::sending::{Broken, Sending};
 use self::stream::Stream;
-use super::body::{Body, Customs, Upload};
-use super::check;
+use super::body::{Body, Customs, Cut, Upload};
 use super::error::{Error, Kind};
 use super::finish::Begun;
+use super::limits::Limits;
+use super::patience::Patience;
+use super::room::{Room, Seat};
 use super::timer::{Alarm, Elapsed, Wheel};
-use crate::telemetry::metrics::{BackendError, Metrics};
+use super::{Caller, check};
+use crate::telemetry::metrics::{BackendError, Limit, Metrics};
 
 /// What an exchange with the backend goes by.
 #[derive(Clone)]
@@ -44,6 +47,10 @@ pub struct Terms {
     pub head_timeout: Duration,
     /// `proxy.backend_idle_timeout`.
     pub idle_timeout: Duration,
+    /// What the client may take with its body.
+    pub patience: Patience,
+    /// How long that may be, and how many connections there may be.
+    pub limits: Limits,
     /// What trailers must get past.
     pub customs: Customs,
 }
@@ -63,16 +70,16 @@ enum Failed {
     Broken(io::Error),
     /// What came is no response.
     Protocol(&'static str),
-    /// The client broke its request off.
-    Client(hyper::Error),
+    /// The client broke its request off, or its body is too long.
+    Client(Cut),
     /// It took too long.
     Late,
 }
 
 impl Backend {
     /// A backend without a connection yet.
-    pub fn new(address: Address, wheel: Wheel, metrics: Arc<Metrics>) -> Self {
-        Self { address, pool: Pool::new(wheel), metrics }
+    pub fn new(address: Address, wheel: Wheel, room: Room, metrics: Arc<Metrics>) -> Self {
+        Self { address, pool: Pool::new(wheel, room), metrics }
     }
 
     /// What stands in `Host` where a client sends none.
@@ -83,6 +90,11 @@ impl Backend {
     /// Closes connections that nobody has used for this long.
     pub fn close_idle(&self, idle_timeout: Duration) {
         self.pool.close_idle(idle_timeout);
+    }
+
+    /// Closes connections that nobody uses, for those who wait to open one, be they other workers.
+    pub fn make_room(&self) {
+        self.pool.make_room();
     }
 
     /// Sends `head` and the request's body, and waits for the head of the response; its body streams on behind that.
@@ -100,25 +112,26 @@ impl Backend {
         &self,
         head: Vec<u8>,
         request: Request<Incoming>,
-        terms: &Terms,
-        alarm: &Alarm,
+        caller: &Caller,
         asked: Option<&HeaderValue>,
         begun: &Begun,
     ) -> Result<Response<Body>, Error> {
+        let (terms, alarm) = (&caller.rules.terms, &caller.alarm);
         let (parts, body) = request.into_parts();
-        let mut sending = Sending::new(head, Upload::of(body, &parts.headers, terms, alarm));
+        let mut sending = Sending::new(head, Upload::of(body, &parts.headers, caller));
         let mut kept = if asked.is_none() { self.pool.take(terms.idle_timeout) } else { None };
         loop {
             let fresh = kept.is_none();
             let mut connection = match kept.take() {
                 Some(connection) => connection,
-                None => self.connect(terms.connect_timeout).await?,
+                None => self.connect(terms).await?,
             };
             begun.begin();
             let answered = self.ask(&mut connection, &mut sending, &parts.method, terms, alarm).await;
             let waits = sending.waits_for_the_client();
             let failed = match answered {
                 Ok((head, sent)) => {
+                    sending.answered();
                     return self.answer(connection, head, (!sent).then_some(sending), terms, asked);
                 }
                 Err(failed) => failed,
@@ -221,6 +234,7 @@ impl Backend {
             Error::new(Kind::Backend(kind))
         };
         match failed {
+            Failed::Client(Cut::TooLarge) => Error::new(Kind::BodyTooLarge),
             Failed::Client(error) => Error::new(Kind::Body).because(error),
             // The backend is not waited for while the rest of the request is still to come.
             Failed::Late if waits_for_the_client => Error::new(Kind::Timeout),
@@ -230,17 +244,30 @@ impl Backend {
         }
     }
 
-    async fn connect(&self, limit: Duration) -> Result<Connection, Error> {
+    /// A place for a connection, as soon as there is one.
+    async fn place(&self, terms: &Terms) -> Result<Seat, Error> {
+        let (room, places) = (&self.pool.room, terms.limits.backend_connections);
+        if let Some(seat) = room.enter(places) {
+            return Ok(seat);
+        }
+        self.metrics.limit(Limit::BackendConnections);
+        timeout(terms.connect_timeout, room.wait(places)).await.map_err(|_| {
+            self.metrics.backend_error(BackendError::Busy);
+            Error::new(Kind::Backend(BackendError::Busy))
+        })
+    }
+
+    async fn connect(&self, terms: &Terms) -> Result<Connection, Error> {
         let refuse = |kind, source: io::Error| {
             self.metrics.backend_error(kind);
             Error::new(Kind::Backend(kind)).because(source)
         };
-        let stream = match timeout(limit, Stream::dial(&self.address)).await {
+        let seat = self.place(terms).await?;
+        let stream = match timeout(terms.connect_timeout, Stream::dial(&self.address)).await {
             Ok(dialled) => dialled.map_err(|error| refuse(BackendError::Connect, error))?,
             Err(_) => return Err(refuse(BackendError::ConnectTimeout, io::ErrorKind::TimedOut.into())),
         };
-        self.metrics.backend_connections.inc();
-        Ok(Connection::new(stream))
+        Ok(Connection::new(stream, (seat, self.metrics.backend_connection())))
     }
 }
 

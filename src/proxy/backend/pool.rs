@@ -4,12 +4,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::connection::Connection;
+use crate::proxy::room::Room;
 use crate::proxy::timer::Wheel;
 
 /// A worker's idle connections.
 pub struct Pool {
     idle: Mutex<Vec<Idle>>,
     wheel: Wheel,
+    /// Where the connections of all workers have their places.
+    pub(super) room: Room,
 }
 
 struct Idle {
@@ -20,8 +23,8 @@ struct Idle {
 
 impl Pool {
     /// None yet.
-    pub fn new(wheel: Wheel) -> Arc<Self> {
-        Arc::new(Self { idle: Mutex::default(), wheel })
+    pub fn new(wheel: Wheel, room: Room) -> Arc<Self> {
+        Arc::new(Self { idle: Mutex::default(), wheel, room })
     }
 
     /// The connection used last that has not been idle for longer than this, and that nothing has come over since.
@@ -36,8 +39,12 @@ impl Pool {
         }
     }
 
-    /// Makes a connection free for the next request.
+    /// Makes a connection free for the next request. While anybody waits for a place it is closed: that one may be
+    /// another worker's, which can't use it.
     pub fn give_back(&self, connection: Connection) {
+        if self.room.waiting() > 0 {
+            return;
+        }
         let since = self.wheel.now();
         self.idle().push(Idle { connection, since });
     }
@@ -46,6 +53,13 @@ impl Pool {
     pub fn close_idle(&self, idle_timeout: Duration) {
         let oldest = self.oldest(idle_timeout);
         self.idle().retain(|kept| kept.since >= oldest && kept.connection.is_quiet());
+    }
+
+    /// Closes connections that nobody uses, for those who wait to open one.
+    pub fn make_room(&self) {
+        let mut idle = self.idle();
+        let count = self.room.waiting().min(idle.len());
+        idle.drain(..count);
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Idle>> {

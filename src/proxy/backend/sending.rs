@@ -9,7 +9,7 @@ use http_body::Body as _;
 use tokio::io::AsyncWrite as _;
 
 use super::connection::Connection;
-use crate::proxy::body::Upload;
+use crate::proxy::body::{Cut, Upload};
 use crate::wire::lines::Lines;
 
 /// What is left of a request.
@@ -41,8 +41,8 @@ enum Framing {
 /// Why a request can't be sent to its end.
 #[derive(Debug)]
 pub enum Broken {
-    /// The client broke its body off.
-    Client(hyper::Error),
+    /// The client broke its body off, or it is too long.
+    Client(Cut),
     /// The backend takes nothing more.
     Backend(io::Error),
 }
@@ -80,6 +80,13 @@ impl Sending {
     /// Is the client's next piece waited for, by a backend that would take it?
     pub fn waits_for_the_client(&self) -> bool {
         self.body.as_ref().is_some_and(Upload::is_waiting)
+    }
+
+    /// The response has come before all was sent.
+    pub fn answered(&mut self) {
+        if let Some(body) = &mut self.body {
+            body.answered();
+        }
     }
 
     /// Sends as much as the client has and the backend takes; ready when all is sent.
