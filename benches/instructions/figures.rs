@@ -141,11 +141,18 @@ fn makers() -> BTreeMap<String, String> {
     let rustc = said("rustc", &["-vV"]);
     let target = rustc.lines().find_map(|line| line.strip_prefix("host: ")).unwrap_or_default();
     let libc = said("getconf", &["GNU_LIBC_VERSION"]);
+    // Libraries choose their instructions by what the processor has.
+    let about = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let of =
+        |what: &str| about.lines().find(|line| line.split('\t').next() == Some(what)).unwrap_or_default();
+    let processor =
+        ["model name", "cpu family", "model"].map(|what| of(what).split(": ").nth(1).unwrap_or("?"));
     [
         ("rustc", rustc.lines().next().unwrap_or_default()),
         ("target", target),
         ("valgrind", said("valgrind", &["--version"]).trim()),
         ("libc", libc.trim()),
+        ("processor", &processor.join(", ")),
     ]
     .map(|(what, which)| (what.to_owned(), which.to_owned()))
     .into()
