@@ -147,7 +147,7 @@ fn record(source: &mut Unstructured<'_>) -> Result<Record> {
     };
     let mut map = Map::new();
     for _ in 0..source.int_in_range(0..=5)? {
-        map.insert(source.arbitrary()?, value(source, 3)?);
+        map.insert(key(source)?, value(source, 3)?);
     }
     Ok(Record {
         data: Data::from_map(map),
@@ -157,6 +157,11 @@ fn record(source: &mut Unstructured<'_>) -> Result<Record> {
         scope: Scope(source.arbitrary()?),
         subject: source.arbitrary()?,
     })
+}
+
+/// Any but the one by which serde_json would read an object as a number; no directive can set it.
+fn key(source: &mut Unstructured<'_>) -> Result<String> {
+    Ok(source.arbitrary::<String>()?.replace("$serde_json", ""))
 }
 
 fn value(source: &mut Unstructured<'_>, levels: usize) -> Result<Value> {
@@ -180,7 +185,7 @@ fn value(source: &mut Unstructured<'_>, levels: usize) -> Result<Value> {
         _ => {
             let mut map = Map::new();
             for _ in 0..source.int_in_range(0..=4)? {
-                map.insert(source.arbitrary()?, value(source, levels - 1)?);
+                map.insert(key(source)?, value(source, levels - 1)?);
             }
             map.into()
         }
