@@ -21,6 +21,10 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
+/// What belongs to one connection only (RFC 9110 §7.6.1), whether `Connection` names it or not.
+static ONE_HOP: [HeaderName; 7] =
+    [CONNECTION, UPGRADE, TE, KEEP_ALIVE, PROXY_CONNECTION, HTTP2_SETTINGS, TRANSFER_ENCODING];
+
 /// What `Connection` can't remove, whoever names it: what frames and routes a message, and whom it comes from.
 const PROTECTED: [&str; 12] = [
     "authorization",
@@ -94,11 +98,10 @@ pub struct Hop {
 pub fn take_hop(headers: &mut HeaderMap) -> Hop {
     let mut hop = Hop::default();
     // One look at the names spares most messages a look-up for each name that might be there.
-    if !headers.keys().any(is_hop) {
+    if !headers.keys().any(|name| ONE_HOP.contains(name)) {
         return hop;
     }
     let lines: Vec<HeaderValue> = headers.get_all(CONNECTION).iter().cloned().collect();
-    headers.remove(CONNECTION);
     let listed = |name: &HeaderName| {
         lines.iter().flat_map(tokens).any(|other| name.as_str().eq_ignore_ascii_case(other))
     };
@@ -113,29 +116,16 @@ pub fn take_hop(headers: &mut HeaderMap) -> Hop {
             headers.remove(&*name);
         }
     }
-    let upgrade = headers.remove(UPGRADE);
     // A cleartext HTTP/2 connection would carry requests past us (RFC 9113 §3.1 has retired it).
-    hop.upgrade =
-        upgrade.filter(|protocol| upgrades && !tokens(protocol).any(|name| name.eq_ignore_ascii_case("h2c")));
+    let passes =
+        |protocol: &&HeaderValue| upgrades && !tokens(protocol).any(|name| name.eq_ignore_ascii_case("h2c"));
+    hop.upgrade = headers.get(UPGRADE).filter(passes).cloned();
     hop.trailers =
         headers.get_all(TE).iter().flat_map(tokens).any(|coding| coding.eq_ignore_ascii_case("trailers"));
-    for name in [TE, KEEP_ALIVE, PROXY_CONNECTION, HTTP2_SETTINGS, TRANSFER_ENCODING] {
+    for name in &ONE_HOP {
         headers.remove(name);
     }
     hop
-}
-
-fn is_hop(name: &HeaderName) -> bool {
-    let hops = [
-        "connection",
-        "http2-settings",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "transfer-encoding",
-        "upgrade",
-    ];
-    hops.contains(&name.as_str())
 }
 
 /// Asks the next hop for what this one was asked for.
