@@ -3,16 +3,14 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
-use super::stream::Stream;
+use super::stream::{self, Stream};
 use crate::proxy::room::Seat;
 use crate::telemetry::metrics::Raised;
-use crate::time::Stopwatch;
 
 /// Bytes asked for at a time where a head or little is awaited.
 const LITTLE: usize = 8 << 10;
@@ -24,7 +22,6 @@ pub struct Connection {
     pub(super) stream: Stream,
     /// What has come.
     pub(super) inbox: BytesMut,
-    opened: Stopwatch,
     /// Free for another one when this one is gone, and the count of those that are open.
     _place: (Seat, Raised),
 }
@@ -32,18 +29,13 @@ pub struct Connection {
 impl Connection {
     /// A connection that nothing has come over yet.
     pub fn new(stream: Stream, place: (Seat, Raised)) -> Self {
-        Self { stream, inbox: BytesMut::new(), opened: Stopwatch::start(), _place: place }
-    }
-
-    /// How long ago it was opened.
-    pub fn age(&self) -> Duration {
-        self.opened.elapsed()
+        Self { stream, inbox: BytesMut::new(), _place: place }
     }
 
     /// May the next request go over it? Whatever comes between two exchanges is nobody's answer, and the connection
     /// goes with it.
     pub fn is_quiet(&self) -> bool {
-        self.inbox.is_empty() && self.stream.is_quiet()
+        self.inbox.is_empty() && stream::is_quiet(&self.stream)
     }
 
     /// Waits until more has come; zero bytes are the end. `awaited` is what is left of a body, in bytes.

@@ -27,7 +27,6 @@ pub use self::connection::Connection;
 use self::head::Head;
 use self::pool::Pool;
 use self::sending::{Broken, Sending};
-use self::stream::Stream;
 use super::body::{Body, Customs, Cut, Upload};
 use super::error::{Error, Kind};
 use super::finish::Begun;
@@ -263,7 +262,7 @@ impl Backend {
             Error::new(Kind::Backend(kind)).because(source)
         };
         let seat = self.place(terms).await?;
-        let stream = match timeout(terms.connect_timeout, Stream::dial(&self.address)).await {
+        let stream = match timeout(terms.connect_timeout, stream::dial(&self.address)).await {
             Ok(dialled) => dialled.map_err(|error| refuse(BackendError::Connect, error))?,
             Err(_) => return Err(refuse(BackendError::ConnectTimeout, io::ErrorKind::TimedOut.into())),
         };
