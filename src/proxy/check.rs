@@ -88,7 +88,8 @@ fn is_host(host: &[u8]) -> bool {
     named && port.is_none_or(is_port)
 }
 
-fn is_number(text: &[u8]) -> bool {
+/// Digits and nothing else.
+pub(super) fn is_number(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(u8::is_ascii_digit)
 }
 

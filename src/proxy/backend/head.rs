@@ -9,6 +9,7 @@ use httparse::{ParserConfig, Status};
 use hyper::ext::ReasonPhrase;
 
 use super::decoder::Decoder;
+use crate::proxy::check::is_number;
 use crate::wire::forwarded::tokens;
 
 /// The longest head, in bytes: what 64 KiB of session data need as directives, with room to spare.
@@ -132,10 +133,8 @@ impl Framing {
     }
 }
 
-/// Digits and nothing else.
 fn number(text: &[u8]) -> Option<u64> {
-    let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
-    digits.then(|| str::from_utf8(text).ok()?.parse().ok()).flatten()
+    is_number(text).then(|| str::from_utf8(text).ok()?.parse().ok()).flatten()
 }
 
 /// Reads trailers that are complete: up to and with the empty line.
