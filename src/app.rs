@@ -103,7 +103,6 @@ impl App {
             rules: rules.clone(),
             metrics: metrics.clone(),
             backend: Address::parse(&config.proxy.backend).map_err(at("proxy.backend"))?,
-            tunnels: Arc::default(),
             clock: clock.clone(),
             drain: drain.clone(),
             guard: drain.guard(),
@@ -273,10 +272,7 @@ pub fn rules(config: &Config, store: &Arc<dyn Store>, metrics: &Arc<Metrics>) ->
         body: config.proxy.body_timeout.0,
         rate: config.proxy.min_body_rate,
     };
-    let bounds = limits::Limits::of(&config.proxy);
     let terms = Terms {
-        patience,
-        limits: bounds,
         connect_timeout: config.proxy.connect_timeout.0,
         head_timeout: config.proxy.head_timeout.0,
         idle_timeout: config.proxy.backend_idle_timeout.0,
@@ -290,10 +286,9 @@ pub fn rules(config: &Config, store: &Arc<dyn Store>, metrics: &Arc<Metrics>) ->
         jar,
         injector,
         terms,
-        max_tunnels: config.proxy.max_tunnels,
         tunnel_idle_timeout: config.proxy.tunnel_idle_timeout.0,
         patience,
-        limits: bounds,
+        limits: limits::Limits::of(&config.proxy),
         prefix: headers.prefix.clone(),
         on_refused: headers.on_refused,
         explain: headers.explain,

@@ -82,7 +82,6 @@ async fn begin(scenario: Scenario, drain: &Drain) -> (Actors, JoinHandle<std::io
         metrics,
         backend: Address::parse(&format!("http://{}", origin.local_addr().expect("an address")))
             .expect("one"),
-        tunnels: Arc::default(),
         clock: Clock::stopped_at(NOW),
         drain: drain.clone(),
         guard: drain.guard(),

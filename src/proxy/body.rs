@@ -11,11 +11,11 @@ use http::header::{HeaderMap, HeaderName};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::Caller;
 use super::backend::{Answer, Connection};
 use super::muted::{Stage, Turn, Turns, Uploading};
 use super::patience::Pace;
 use super::timer::Alarm;
+use super::{Caller, Rules};
 use crate::telemetry::metrics::{Metrics, Raised, Side};
 use crate::wire::forwarded::announced;
 use crate::wire::names::{Guard, remove};
@@ -90,17 +90,17 @@ impl Upload {
     /// While the client is waited for the caller's alarm is set to what it may take, while the backend is, and has not
     /// answered yet, to what that may.
     pub fn of(inner: Incoming, headers: &HeaderMap, caller: &Caller) -> Option<Self> {
-        let terms = &caller.rules.terms;
+        let Rules { terms, patience, limits, .. } = &*caller.rules;
         (!inner.is_end_stream()).then(|| Self {
             inner,
             customs: terms.customs.clone(),
             alarm: caller.alarm.clone(),
             patience: terms.head_timeout,
-            pace: Pace::new(&terms.patience),
+            pace: Pace::new(patience),
             waiting: false,
             answered: false,
             passed: 0,
-            limit: terms.limits.body_bytes,
+            limit: limits.body_bytes,
             announced: announced(headers),
             turn: caller.turns.taken(),
             turns: caller.turns.clone(),

@@ -9,7 +9,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 
 use super::body::Body;
-use super::error::Error;
+use super::error::{Error, Kind};
 use super::upgrade::{self, Asked, Limits};
 use super::{Caller, Proxy, Rules, reply};
 use crate::telemetry::metrics::Tunnel;
@@ -40,6 +40,12 @@ pub(super) fn target(uri: &Uri) -> &str {
     uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str)
 }
 
+/// Says which protocol the client's connection changes to, or may change to.
+fn put_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
+    headers.insert(UPGRADE, protocol);
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+}
+
 impl Proxy {
     /// Makes the request one to the backend: no more than its own target, and who sent it.
     pub(super) fn readdress<B>(&self, request: &mut Request<B>, caller: &Caller) -> Hop {
@@ -64,9 +70,7 @@ impl Proxy {
         if received < Version::HTTP_11 {
             hop.upgrade = None;
         }
-        if headers.contains_key(EXPECT) {
-            headers.remove(EXPECT);
-        }
+        headers.remove(EXPECT);
         forwarded::announce(headers, |name| caller.rules.passes(name));
         hop
     }
@@ -111,10 +115,12 @@ impl Proxy {
         if hop.upgrade.is_none() {
             return Ok(None);
         }
-        let place = self
-            .tunnels
-            .place(rules.max_tunnels)
-            .inspect_err(|_| self.metrics.tunnel_was(Tunnel::Refused))?;
+        // Before the backend is asked: what it agrees to can be kept then.
+        let most = rules.limits.tunnels;
+        let Some(place) = self.tunnels.enter(most) else {
+            self.metrics.tunnel_was(Tunnel::Refused);
+            return Err(Error::new(Kind::TooManyTunnels).because(format!("proxy.max_tunnels is {most}")));
+        };
         Ok(Some(Asked { client: hyper::upgrade::on(request), place }))
     }
 
@@ -124,9 +130,8 @@ impl Proxy {
         let protocol = response.headers().get(UPGRADE).cloned();
         caller.rules.part(response);
         if let Some(protocol) = protocol {
-            response.headers_mut().insert(UPGRADE, protocol);
+            put_upgrade(response.headers_mut(), protocol);
         }
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
         let limits = Limits {
             // The caller's own may still be moved by the rest of its request's body.
             alarm: caller.alarm.another(),
@@ -154,8 +159,7 @@ impl Rules {
             // The client's connection can be changed just so.
             StatusCode::UPGRADE_REQUIRED => {
                 if let Some(protocol) = hop.upgrade {
-                    headers.insert(UPGRADE, protocol);
-                    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+                    put_upgrade(headers, protocol);
                 }
             }
             _ => {}

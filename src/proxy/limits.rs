@@ -17,6 +17,8 @@ pub struct Limits {
     pub requests: usize,
     /// `proxy.max_backend_connections`.
     pub backend_connections: usize,
+    /// `proxy.max_tunnels`.
+    pub tunnels: usize,
 }
 
 impl Limits {
@@ -29,6 +31,7 @@ impl Limits {
             connections: config.max_connections,
             requests: config.max_requests,
             backend_connections: config.max_backend_connections,
+            tunnels: config.max_tunnels,
         }
     }
 }
@@ -40,4 +43,6 @@ pub struct Rooms {
     pub clients: Room,
     /// Connections to the backend, tunnels too.
     pub backend: Room,
+    /// Tunnels that are open, and those that a backend is being asked for.
+    pub tunnels: Room,
 }

@@ -21,7 +21,6 @@ use super::nonce::Nonces;
 use super::patience::Patient;
 use super::room::{Room, Seat};
 use super::timer::Wheel;
-use super::upgrade::Tunnels;
 use super::visit::{Served, Visitor};
 use super::{Address, Backend, Proxy, Rules};
 use crate::drain::{Drain, Guard};
@@ -49,8 +48,6 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Where the backend is.
     pub backend: Address,
-    /// The tunnels that are open.
-    pub tunnels: Arc<Tunnels>,
     /// The wall clock.
     pub clock: Clock,
     /// Tells when to stop.
@@ -119,7 +116,7 @@ pub async fn work(listener: std::net::TcpListener, parts: Parts) -> io::Result<(
             parts.rooms.backend.clone(),
             parts.metrics.clone(),
         ),
-        tunnels: parts.tunnels,
+        tunnels: parts.rooms.tunnels.clone(),
         nonces: Nonces::default(),
         metrics: parts.metrics.clone(),
         clock: parts.clock,

@@ -46,9 +46,9 @@ use self::muted::Turns;
 use self::nonce::{Nonce, Nonces};
 use self::page::Page;
 use self::patience::Patience;
+use self::room::Room;
 use self::routes::Routes;
 use self::timer::Alarm;
-use self::upgrade::Tunnels;
 use crate::drain::Drain;
 use crate::manager::{Manager, Session, Tell, Told};
 use crate::session::{Changes, Denied, Mode, Reason};
@@ -161,8 +161,6 @@ pub struct Rules {
     pub reader: Reader,
     /// What goes for the backend's connections.
     pub terms: Terms,
-    /// `proxy.max_tunnels`.
-    pub max_tunnels: usize,
     /// `proxy.tunnel_idle_timeout`, for tunnels that come about from now on.
     pub tunnel_idle_timeout: Duration,
     /// What clients may take whose connections come from now on.
@@ -189,7 +187,7 @@ pub struct Rules {
 pub struct Proxy {
     rules: Arc<ArcSwap<Rules>>,
     backend: Backend,
-    tunnels: Arc<Tunnels>,
+    tunnels: Room,
     nonces: Nonces,
     metrics: Arc<Metrics>,
     clock: Clock,

@@ -184,8 +184,12 @@ mod tests {
         let room = Room::default();
         let seats: Vec<_> = (0..3).map_while(|_| room.enter(3)).collect();
         assert_eq!(seats.len(), 3);
-        assert!(room.enter(2).is_none() && room.enter(4).is_some());
+        assert!(room.enter(2).is_none());
+        let fourth = room.enter(4);
+        assert!(fourth.is_some());
         drop(seats);
+        assert!(room.enter(1).is_none(), "fewer places take nobody's away, and there is none");
+        drop(fourth);
         assert!(room.enter(1).is_some());
     }
 

@@ -3,7 +3,6 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -14,47 +13,17 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::backend::Connection;
-use super::error::{Error, Kind};
+use super::room::Seat;
 use super::timer::{Alarm, Elapsed};
 use crate::drain::Guard;
 use crate::telemetry::metrics::{Metrics, Tunnel};
-
-/// The tunnels of all workers.
-#[derive(Default)]
-pub struct Tunnels {
-    /// Those that are open, and those that a backend is being asked for.
-    taken: AtomicUsize,
-}
-
-/// A place among them for as long as it is held.
-pub struct Place(Arc<Tunnels>);
-
-impl Tunnels {
-    /// Takes a place for one more, before the backend is asked: what it agrees to can be kept then.
-    ///
-    /// # Errors
-    /// [`Kind::TooManyTunnels`] where `most` (`proxy.max_tunnels`) are taken.
-    pub fn place(self: &Arc<Self>, most: usize) -> Result<Place, Error> {
-        let more = |taken: usize| (taken < most).then_some(taken + 1);
-        match self.taken.fetch_update(Relaxed, Relaxed, more) {
-            Ok(_) => Ok(Place(self.clone())),
-            Err(_) => Err(Error::new(Kind::TooManyTunnels).because(format!("proxy.max_tunnels is {most}"))),
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Relaxed);
-    }
-}
 
 /// A client's end of a tunnel that the backend may agree to.
 pub struct Asked {
     /// Its connection, once it has changed its protocol.
     pub client: OnUpgrade,
-    /// Its place.
-    pub place: Place,
+    /// Its place among the tunnels.
+    pub place: Seat,
 }
 
 /// What ends a tunnel that doesn't end by itself.
@@ -134,23 +103,5 @@ impl AsyncWrite for Watched {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_place_is_free_again_when_its_holder_is_gone() {
-        let tunnels = Arc::new(Tunnels::default());
-        let first = tunnels.place(2).unwrap();
-        let second = tunnels.place(2).unwrap();
-        assert_eq!(tunnels.place(2).err().unwrap().kind, Kind::TooManyTunnels);
-        let third = tunnels.place(3).unwrap();
-        drop((first, second));
-        assert!(tunnels.place(1).is_err(), "a lower limit takes nobody's place away, and gives none");
-        drop(third);
-        assert!(tunnels.place(1).is_ok());
     }
 }

@@ -30,11 +30,9 @@ use self::sending::{Broken, Sending};
 use super::body::{Body, Customs, Cut, Upload};
 use super::error::{Error, Kind};
 use super::finish::Begun;
-use super::limits::Limits;
-use super::patience::Patience;
 use super::room::{Room, Seat};
 use super::timer::{Alarm, Elapsed, Wheel};
-use super::{Caller, check};
+use super::{Caller, Rules, check};
 use crate::telemetry::metrics::{BackendError, Limit, Metrics};
 
 /// What an exchange with the backend goes by.
@@ -46,10 +44,6 @@ pub struct Terms {
     pub head_timeout: Duration,
     /// `proxy.backend_idle_timeout`.
     pub idle_timeout: Duration,
-    /// What the client may take with its body.
-    pub patience: Patience,
-    /// How long that may be, and how many connections there may be.
-    pub limits: Limits,
     /// What trailers must get past.
     pub customs: Customs,
 }
@@ -115,7 +109,8 @@ impl Backend {
         asked: Option<&HeaderValue>,
         begun: &Begun,
     ) -> Result<Response<Body>, Error> {
-        let (terms, alarm) = (&caller.rules.terms, &caller.alarm);
+        let (rules, alarm) = (&*caller.rules, &caller.alarm);
+        let terms = &rules.terms;
         let (parts, body) = request.into_parts();
         let mut sending = Sending::new(head, Upload::of(body, &parts.headers, caller));
         let mut kept = if asked.is_none() { self.pool.take(terms.idle_timeout) } else { None };
@@ -123,7 +118,7 @@ impl Backend {
             let fresh = kept.is_none();
             let mut connection = match kept.take() {
                 Some(connection) => connection,
-                None => self.connect(terms).await?,
+                None => self.connect(rules).await?,
             };
             begun.begin();
             let answered = self.ask(&mut connection, &mut sending, &parts.method, terms, alarm).await;
@@ -244,25 +239,25 @@ impl Backend {
     }
 
     /// A place for a connection, as soon as there is one.
-    async fn place(&self, terms: &Terms) -> Result<Seat, Error> {
-        let (room, places) = (&self.pool.room, terms.limits.backend_connections);
+    async fn place(&self, rules: &Rules) -> Result<Seat, Error> {
+        let (room, places) = (&self.pool.room, rules.limits.backend_connections);
         if let Some(seat) = room.enter(places) {
             return Ok(seat);
         }
         self.metrics.limit(Limit::BackendConnections);
-        timeout(terms.connect_timeout, room.wait(places)).await.map_err(|_| {
+        timeout(rules.terms.connect_timeout, room.wait(places)).await.map_err(|_| {
             self.metrics.backend_error(BackendError::Busy);
             Error::new(Kind::Backend(BackendError::Busy))
         })
     }
 
-    async fn connect(&self, terms: &Terms) -> Result<Connection, Error> {
+    async fn connect(&self, rules: &Rules) -> Result<Connection, Error> {
         let refuse = |kind, source: io::Error| {
             self.metrics.backend_error(kind);
             Error::new(Kind::Backend(kind)).because(source)
         };
-        let seat = self.place(terms).await?;
-        let stream = match timeout(terms.connect_timeout, stream::dial(&self.address)).await {
+        let seat = self.place(rules).await?;
+        let stream = match timeout(rules.terms.connect_timeout, stream::dial(&self.address)).await {
             Ok(dialled) => dialled.map_err(|error| refuse(BackendError::Connect, error))?,
             Err(_) => return Err(refuse(BackendError::ConnectTimeout, io::ErrorKind::TimedOut.into())),
         };
