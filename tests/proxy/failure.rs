@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use coatroom::time::Length;
 
-use super::{GET, OK, answer, before, is_problem, with};
+use super::{GET, OK, answer, before, is_problem, under_way, with};
 use crate::support::{Line, Sidecar, Stage, send};
 
 const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi";
@@ -37,11 +37,7 @@ fn a_head_that_breaks_off_is_a_502_and_what_was_answered_or_may_not_be_repeated_
             for kept in [false, true] {
                 for request in [GET, POST] {
                     let stage = Stage::new();
-                    let sidecar = before(&stage);
-                    let mut client = Line::to(sidecar.address());
-                    client.send(GET);
-                    let mut backend = stage.accept();
-                    backend.request();
+                    let (sidecar, mut client, mut backend) = under_way(&stage, GET);
                     backend.send(if kept { OK } else { "HTTP/1.1 204 Ok\r\nConnection: close\r\n\r\n" });
                     client.reply();
                     client.send(request);
@@ -97,11 +93,7 @@ fn a_head_that_is_none_is_a_502() {
         &long,
     ] {
         let stage = Stage::new();
-        let sidecar = before(&stage);
-        let mut client = Line::to(sidecar.address());
-        client.send(GET);
-        let mut backend = stage.accept();
-        backend.request();
+        let (sidecar, mut client, mut backend) = under_way(&stage, GET);
         backend.try_send(said);
         is_problem(&client.reply(), 502, "backend-failed");
         backend.rest();
@@ -115,11 +107,7 @@ fn a_head_that_is_none_is_a_502() {
 #[test]
 fn as_many_headers_as_can_be_come_back() {
     let stage = Stage::new();
-    let sidecar = before(&stage);
-    let mut client = Line::to(sidecar.address());
-    client.send(GET);
-    let mut backend = stage.accept();
-    backend.request();
+    let (_sidecar, mut client, mut backend) = under_way(&stage, GET);
     backend.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{}\r\n", "X-A: 1\r\n".repeat(99)));
     assert_eq!(client.reply().all("x-a").count(), 99);
 }

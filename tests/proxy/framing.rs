@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use coatroom::config::Config;
 
-use super::{GET, OK, answer, before, is_problem, with};
+use super::{GET, OK, answer, before, is_problem, under_way, with};
 use crate::support::{Line, Sidecar, Stage};
 
 /// The request is refused, the connection ends, and the backend hears of none of it.
@@ -385,11 +385,7 @@ fn a_response_that_frames_its_body_in_two_ways_is_the_backends_fault() {
         "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
     ] {
         let stage = Stage::new();
-        let sidecar = before(&stage);
-        let mut client = Line::to(sidecar.address());
-        client.send(GET);
-        let mut backend = stage.accept();
-        backend.request();
+        let (sidecar, mut client, mut backend) = under_way(&stage, GET);
         backend.send(format!(
             "HTTP/1.1 200 OK\r\nX-Session-Set: {{\"a\":1}}\r\n{framing}\r\n\r\n2\r\nok\r\n0\r\n\r\n"
         ));
@@ -409,11 +405,7 @@ fn a_length_that_a_response_to_head_claims_is_one_or_none() {
     for (length, status) in [("2, 2", 502), ("x", 502), ("2\r\nContent-Length: 3", 502), ("5000000000", 200)]
     {
         let stage = Stage::new();
-        let sidecar = before(&stage);
-        let mut client = Line::to(sidecar.address());
-        client.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n");
-        let mut backend = stage.accept();
-        backend.request();
+        let (_sidecar, mut client, mut backend) = under_way(&stage, "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n");
         backend.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n"));
         assert_eq!(client.reply_to_head().status, status, "{length}");
     }
@@ -422,11 +414,7 @@ fn a_length_that_a_response_to_head_claims_is_one_or_none() {
 #[test]
 fn a_body_longer_than_it_says_is_cut_at_its_length() {
     let stage = Stage::new();
-    let sidecar = before(&stage);
-    let mut client = Line::to(sidecar.address());
-    client.send(GET);
-    let mut backend = stage.accept();
-    backend.request();
+    let (_sidecar, mut client, mut backend) = under_way(&stage, GET);
     backend.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok and more");
     assert_eq!(client.reply().text(), "ok");
     backend.ends();

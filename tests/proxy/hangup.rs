@@ -1,6 +1,6 @@
 //! From the moment the head has gone to the backend the exchange ends with its commit though the client hang up.
 
-use super::{before, with};
+use super::{before, under_way, with};
 use crate::support::{Line, Sidecar, Stage};
 
 const CLOSES: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n";
@@ -154,11 +154,7 @@ fn a_backend_that_fails_nobody_is_forgotten() {
 #[test]
 fn the_connection_of_a_client_that_hung_up_is_used_again() {
     let stage = Stage::new();
-    let sidecar = before(&stage);
-    let mut client = Line::to(sidecar.address());
-    client.send(super::GET);
-    let mut backend = stage.accept();
-    backend.request();
+    let (sidecar, client, mut backend) = under_way(&stage, super::GET);
     hang_up(&sidecar, client, false);
     backend.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
     sidecar.until(IN_FLIGHT, 0);

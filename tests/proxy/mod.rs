@@ -40,6 +40,16 @@ fn with(stage: &Stage, change: impl FnOnce(&mut Config)) -> Sidecar {
     })
 }
 
+/// A client whose request the backend has, and both ends of it.
+fn under_way(stage: &Stage, request: impl AsRef<[u8]>) -> (Sidecar, Line, Line) {
+    let sidecar = before(stage);
+    let mut client = Line::to(sidecar.address());
+    client.send(request);
+    let mut backend = stage.accept();
+    backend.request();
+    (sidecar, client, backend)
+}
+
 /// Answers one request on a connection of the backend's.
 fn answer(backend: &mut Line) {
     backend.request();

@@ -1,16 +1,13 @@
 //! What of a response reaches the client: its framing, its headers, its end.
 
-use super::{GET, OK, answer, before};
+use super::{GET, OK, answer, before, under_way};
 use crate::support::{End, Line, Reply, Stage};
 
 /// What the client gets of a response, and whether its connection can be used again.
 fn passed(method: &str, response: &str) -> Reply {
     let stage = Stage::new();
-    let sidecar = before(&stage);
-    let mut client = Line::to(sidecar.address());
-    client.send(format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n"));
-    let mut backend = stage.accept();
-    backend.request();
+    let (_sidecar, mut client, mut backend) =
+        under_way(&stage, format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n"));
     backend.send(response);
     let reply = if method == "HEAD" { client.reply_to_head() } else { client.reply() };
     client.send(GET);
@@ -92,11 +89,7 @@ fn a_body_that_ends_with_its_connection_ends_for_the_client_without() {
 #[test]
 fn a_body_passes_while_it_is_being_made() {
     let stage = Stage::new();
-    let sidecar = before(&stage);
-    let mut client = Line::to(sidecar.address());
-    client.send(GET);
-    let mut backend = stage.accept();
-    backend.request();
+    let (_sidecar, mut client, mut backend) = under_way(&stage, GET);
     backend.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 6\r\n\r\n");
     let (first, _) = client.head();
     assert_eq!(first, "HTTP/1.1 200 OK", "the head is not kept back for a body");
@@ -118,11 +111,7 @@ fn a_body_that_breaks_off_does_not_end_well() {
         ("X-Close-Delimited: 1", "01234", true),
     ] {
         let stage = Stage::new();
-        let sidecar = before(&stage);
-        let mut client = Line::to(sidecar.address());
-        client.send(GET);
-        let mut backend = stage.accept();
-        backend.request();
+        let (_sidecar, mut client, mut backend) = under_way(&stage, GET);
         backend.send(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{part}"));
         let (_, headers) = client.head();
         if torn {
@@ -145,11 +134,7 @@ fn a_body_that_breaks_off_does_not_end_well() {
 fn informational_responses_do_not_break_the_final_one() {
     let early = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nX-Session-Set: {\"a\":1}\r\n\r\n";
     let stage = Stage::new();
-    let sidecar = before(&stage);
-    let mut client = Line::to(sidecar.address());
-    client.send(GET);
-    let mut backend = stage.accept();
-    backend.request();
+    let (sidecar, mut client, mut backend) = under_way(&stage, GET);
     backend.send(format!("HTTP/1.1 100 Continue\r\n\r\n{early}{early}HTTP/1.1 102 Processing\r\n\r\n{OK}"));
     let reply = client.reply();
     assert_eq!(sidecar.metric("coatroom_interim_responses_dropped_total"), 4);

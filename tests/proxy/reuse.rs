@@ -1,6 +1,6 @@
 //! Connections that are kept: which one is used next, and which is never used again.
 
-use super::{GET, OK, answer, before};
+use super::{GET, OK, answer, before, under_way};
 use crate::support::{End, Line, Stage, send};
 
 /// Whether the client's next request goes over this connection of the backend's.
@@ -131,11 +131,7 @@ fn a_connection_that_the_backend_says_it_closes_is_not_used() {
         "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok",
     ] {
         let stage = Stage::new();
-        let sidecar = before(&stage);
-        let mut client = Line::to(sidecar.address());
-        client.send(GET);
-        let mut backend = stage.accept();
-        backend.request();
+        let (_sidecar, mut client, mut backend) = under_way(&stage, GET);
         backend.send(head);
         let reply = client.reply();
         assert_eq!((reply.text(), reply.header("connection")), ("ok".to_owned(), None), "{head}");
@@ -251,11 +247,7 @@ fn bytes_after_a_complete_response_are_nobodys() {
         [("200 OK", "Content-Length: 2\r\n\r\nok"), ("204 No Content", "\r\n"), ("304 Not Modified", "\r\n")]
     {
         let stage = Stage::new();
-        let sidecar = before(&stage);
-        let mut client = Line::to(sidecar.address());
-        client.send(GET);
-        let mut backend = stage.accept();
-        backend.request();
+        let (_sidecar, mut client, mut backend) = under_way(&stage, GET);
         backend
             .send(format!("HTTP/1.1 {status}\r\n{body}HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nstolen"));
         client.reply();
@@ -287,11 +279,7 @@ fn bytes_that_come_over_an_idle_connection_are_nobodys() {
 #[test]
 fn a_response_that_nobody_reads_to_its_end_takes_its_connection_with_it() {
     let stage = Stage::new();
-    let sidecar = before(&stage);
-    let mut client = Line::to(sidecar.address());
-    client.send(GET);
-    let mut backend = stage.accept();
-    backend.request();
+    let (sidecar, mut client, mut backend) = under_way(&stage, GET);
     backend.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n01234");
     client.head();
     assert_eq!(client.bytes(5), b"01234");
