@@ -3,29 +3,10 @@
 use coatroom::proxy::routes;
 use coatroom::session::Mode;
 
+use super::{JOINTS, OURS};
 use crate::support::client::{connect, read_head, read_reply};
 use crate::support::{Backend, Browser, Seen, Sidecar, send};
 use std::io::Write;
-
-/// Whatever a token may hold that is neither letter nor digit (RFC 9110 §5.6.2).
-const JOINTS: &str = "-_.~!#$%&'*+^`|";
-const OURS: [&str; 15] = [
-    "X-Session-Data",
-    "X-Session-State",
-    "X-Session-Id",
-    "X-Session-Version",
-    "X-Session-Expiry-Age",
-    "X-Session-Expiry-Date",
-    "X-Session-Expires-At",
-    "X-Session-Expire-At-Browser-Close",
-    "X-Session-Test-Cookie",
-    "X-Session-Nonce",
-    "X-Session-Omitted",
-    "X-Session-Signature",
-    "X-Session-Key-Member-Id",
-    "X-Session-Anything",
-    "X-Session-",
-];
 
 /// Every way to write a name that CGI would not tell from it: each joint at all places and at one, in four cases.
 fn spellings(name: &str) -> Vec<String> {
