@@ -226,9 +226,14 @@ pub fn plan(found: &Found, asked: &Asked, policy: &Policy, now: Timestamp) -> Re
         Found::Ended(ended) => on_ended(Some(ended), true, changes, policy, now),
         Found::Gone(ended) => on_ended(ended.as_deref(), false, changes, policy, now),
         Found::No => {
-            let effect = changes.apply(None, policy, now)?;
             let forget = if asked.shown { Cookie::Remove } else { Cookie::Leave };
-            Ok(create(Row::Create, effect, policy, now).unwrap_or(Plan::nothing(Row::NothingToKeep, forget)))
+            let nothing = Plan::nothing(Row::NothingToKeep, forget);
+            // Most requests of those who have no session.
+            if changes.directives().is_empty() {
+                return Ok(nothing);
+            }
+            let effect = changes.apply(None, policy, now)?;
+            Ok(create(Row::Create, effect, policy, now).unwrap_or(nothing))
         }
     }
 }
