@@ -48,20 +48,23 @@ impl Timestamp {
     ///
     /// Written out by hand because each request carries one or two of them; a test holds it to jiff's.
     pub fn rfc3339(self) -> [u8; 20] {
-        let secs = self.as_secs().clamp(-62_167_219_200, Self::MAX.0 / 1000);
-        let (days, second) = (secs.div_euclid(86_400), secs.rem_euclid(86_400));
-        // Years begin in March here, so that the leap day is the last one; eras have 400 of them.
-        let from_era = days + 719_468;
-        let (era, day) = (from_era.div_euclid(146_097), from_era.rem_euclid(146_097));
+        // Years begin in March here, so that the leap day is the last one; eras have 400 of them, and the first one is
+        // that before the year 0. Days and seconds fit 32 bits, which are divided quickly.
+        const DAY: i64 = 86_400;
+        const TO_1970: i64 = 719_468 + 146_097;
+        let secs = self.as_secs().clamp(-62_167_219_200, Self::MAX.0 / 1000) + TO_1970 * DAY;
+        let from_era = u32::try_from(secs / DAY).unwrap_or(0);
+        let second = u32::try_from(secs % DAY).unwrap_or(0);
+        let (era, day) = (from_era / 146_097, from_era % 146_097);
         let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
         let day = day - (365 * year + year / 4 - year / 100);
         let month = (5 * day + 2) / 153;
         let day = day - (153 * month + 2) / 5 + 1;
         let month = if month < 10 { month + 3 } else { month - 9 };
-        let year = era * 400 + year + i64::from(month <= 2);
+        let year = (era * 400 + year + u32::from(month <= 2)).saturating_sub(400);
         let mut text = *b"0000-00-00T00:00:00Z";
-        let mut put = |at: usize, number: i64| {
-            let digit = |number: i64| b"0123456789"[usize::try_from(number % 10).unwrap_or(0)];
+        let mut put = |at: usize, number: u32| {
+            let digit = |number: u32| b"0123456789"[(number % 10) as usize];
             (text[at], text[at + 1]) = (digit(number / 10), digit(number));
         };
         put(0, year / 100);

@@ -21,6 +21,7 @@ use coatroom::time::Timestamp;
 use coatroom::wire::forwarded::{self, Peer};
 use coatroom::wire::lines::Lines;
 use coatroom::wire::request::{Said, View};
+use coatroom::wire::seen::Seen;
 use data_encoding::BASE64;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 
@@ -185,7 +186,10 @@ fn names() -> Vec<Case> {
         Case::new(
             "names/hop",
             || ((), headers(&BROWSER)),
-            |(), mut headers| (forwarded::take_hop(&mut headers), headers),
+            |(), mut headers| {
+                let seen = Seen::of(&headers);
+                (forwarded::take_hop(&mut headers, seen), headers)
+            },
         ),
         Case::new(
             "names/write",
@@ -201,7 +205,8 @@ fn names() -> Vec<Case> {
             move || ((rules(|_| {}), peer()), headers(&BROWSER)),
             |(rules, peer), mut headers| {
                 let mut head = begin();
-                let before = rules.origin.hear(&mut headers, peer);
+                let seen = Seen::of(&headers);
+                let before = rules.origin.hear(&mut headers, seen, peer);
                 rules.origin.tell(&mut head, &before, headers.get("host"), peer, false, Version::HTTP_11);
                 (head, headers)
             },

@@ -13,6 +13,7 @@ use coatroom::wire::Config;
 use coatroom::wire::forwarded;
 use coatroom::wire::lines::Lines;
 use coatroom::wire::request::{Injector, Said, View};
+use coatroom::wire::seen::Seen;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::exchange::message::Wire;
@@ -144,7 +145,8 @@ fn reaches(injector: &Injector, names: &[HeaderName], prefix: &str, named: bool)
     headers.insert("cookie", HeaderValue::from_static("a=1"));
     headers.insert("content-length", HeaderValue::from_static("7"));
     injector.guard().strip_request(&mut headers);
-    forwarded::take_hop(&mut headers);
+    let seen = Seen::of(&headers);
+    forwarded::take_hop(&mut headers, seen);
     assert!(headers["cookie"] == "a=1" && headers["content-length"] == "7");
     for hop in [
         "connection",

@@ -94,7 +94,7 @@ impl Upload {
         (!inner.is_end_stream()).then(|| Self {
             inner,
             customs: terms.customs.clone(),
-            alarm: caller.alarm.clone(),
+            alarm: caller.client.alarm.clone(),
             patience: terms.head_timeout,
             pace: Pace::new(patience),
             waiting: false,
@@ -102,9 +102,9 @@ impl Upload {
             passed: 0,
             limit: limits.body_bytes,
             announced: announced(headers),
-            turn: caller.turns.taken(),
-            turns: caller.turns.clone(),
-            uploading: Some(caller.turns.upload()),
+            turn: caller.client.turns.taken(),
+            turns: caller.client.turns.clone(),
+            uploading: Some(caller.client.turns.upload()),
         })
     }
 

@@ -9,12 +9,13 @@ use http_body::Body;
 use super::error::{Error, Kind};
 use crate::telemetry::metrics::BackendError;
 use crate::wire::forwarded::{Origin, tokens};
+use crate::wire::seen::{Seen, Sort};
 
 /// Refuses a request that must never reach a backend.
 ///
 /// # Errors
 /// Says what is wrong with it, in [`Kind::BadRequest`], [`Kind::Method`], [`Kind::Loop`] or [`Kind::Expectation`].
-pub fn request<B>(request: &Request<B>, origin: &Origin) -> Result<(), Error> {
+pub fn request<B>(request: &Request<B>, seen: Seen, origin: &Origin) -> Result<(), Error> {
     let bad = |what: &'static str| Err(Error::new(Kind::BadRequest).saying(what));
     if matches!(*request.method(), Method::TRACE | Method::CONNECT) {
         return Err(Error::new(Kind::Method));
@@ -30,14 +31,17 @@ pub fn request<B>(request: &Request<B>, origin: &Origin) -> Result<(), Error> {
         (Some(host), None) if !is_host(host.as_bytes()) => return bad("the Host header names no host"),
         _ => {}
     }
-    if is_coded(headers) && !is_chunked(headers) {
+    if seen.has(Sort::Coding) && !is_chunked(headers) {
         return bad("Transfer-Encoding is not chunked alone");
     }
-    if origin.loops(headers) {
+    if seen.has(Sort::Via) && origin.loops(headers) {
         return Err(Error::new(Kind::Loop));
     }
     let known = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
-    if headers.get_all(EXPECT).iter().all(known) { Ok(()) } else { Err(Error::new(Kind::Expectation)) }
+    if seen.has(Sort::Expect) && !headers.get_all(EXPECT).iter().all(known) {
+        return Err(Error::new(Kind::Expectation));
+    }
+    Ok(())
 }
 
 /// Refuses a body whose length is known to be more than is allowed.
@@ -91,10 +95,6 @@ fn is_host(host: &[u8]) -> bool {
 /// Digits and nothing else.
 pub(super) fn is_number(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(u8::is_ascii_digit)
-}
-
-fn is_coded(headers: &HeaderMap) -> bool {
-    headers.contains_key(TRANSFER_ENCODING)
 }
 
 /// Chunked alone: another coding would lose its name on the way, for it belongs to one connection only.

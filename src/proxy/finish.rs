@@ -10,19 +10,30 @@ use tokio::runtime::Handle;
 
 use crate::drain::Guard;
 
-/// Set once the request's head has gone to the backend: from here on the exchange runs to the end of its commit.
-#[derive(Clone, Default)]
-pub struct Begun(Arc<AtomicBool>);
+/// Set once the request's head has gone to the backend: from here on the exchange runs to the end of its commit, and
+/// the drain waits for it.
+#[derive(Clone)]
+pub struct Begun(Arc<Inner>);
+
+struct Inner {
+    begun: AtomicBool,
+    _guard: Guard,
+}
 
 impl Begun {
+    /// Not yet; `guard` is held for as long as anybody could go on.
+    pub fn new(guard: Guard) -> Self {
+        Self(Arc::new(Inner { begun: AtomicBool::new(false), _guard: guard }))
+    }
+
     /// There is no way back.
     pub fn begin(&self) {
-        self.0.store(true, Relaxed);
+        self.0.begun.store(true, Relaxed);
     }
 
     /// The same for the next request of a connection, which comes when this one is over.
     pub fn anew(&self) -> Self {
-        self.0.store(false, Relaxed);
+        self.0.begun.store(false, Relaxed);
         self.clone()
     }
 }
@@ -34,16 +45,15 @@ impl Begun {
 pub struct Finish<T: 'static> {
     work: Option<Work<T>>,
     begun: Begun,
-    guard: Option<Guard>,
 }
 
 /// What must finish.
 type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 impl<T> Finish<T> {
-    /// Wraps `work`, which tells by `begun` that it must finish; `guard` lasts until it has.
-    pub fn new(work: impl Future<Output = T> + Send + 'static, begun: Begun, guard: Guard) -> Self {
-        Self { work: Some(Box::pin(work)), begun, guard: Some(guard) }
+    /// Wraps `work`, which tells by `begun` that it must finish.
+    pub fn new(work: impl Future<Output = T> + Send + 'static, begun: Begun) -> Self {
+        Self { work: Some(Box::pin(work)), begun }
     }
 }
 
@@ -56,7 +66,7 @@ impl<T> Future for Finish<T> {
             Some(work) => {
                 let polled = work.as_mut().poll(cx);
                 if polled.is_ready() {
-                    (self.work, self.guard) = (None, None);
+                    self.work = None;
                 }
                 polled
             }
@@ -70,12 +80,12 @@ impl<T: 'static> Drop for Finish<T> {
             return;
         }
         if let (Some(work), true, Ok(worker)) =
-            (self.work.take(), self.begun.0.load(Relaxed), Handle::try_current())
+            (self.work.take(), self.begun.0.begun.load(Relaxed), Handle::try_current())
         {
-            let guard = self.guard.take();
+            let begun = self.begun.clone();
             worker.spawn(async move {
                 drop(work.await);
-                drop(guard);
+                drop(begun);
             });
         }
     }
@@ -96,7 +106,8 @@ mod tests {
 
     impl Bench {
         fn new() -> Self {
-            Self { begun: Begun::default(), drain: Drain::default(), done: Arc::default() }
+            let drain = Drain::default();
+            Self { begun: Begun::new(drain.guard()), drain, done: Arc::default() }
         }
 
         /// Work that is done when it is told to go on.
@@ -107,10 +118,13 @@ mod tests {
                 wait.await.expect("it is told");
                 done.fetch_add(1, Relaxed);
             };
-            (Box::pin(Finish::new(work, self.begun.clone(), self.drain.guard())), go)
+            (Box::pin(Finish::new(work, self.begun.clone())), go)
         }
 
-        fn done(&self) -> usize {
+        /// How often work was done when all of it is over.
+        async fn drained(self) -> usize {
+            drop(self.begun);
+            self.drain.drained().await;
             self.done.load(Relaxed)
         }
     }
@@ -126,13 +140,11 @@ mod tests {
         assert!(poll(&mut work).is_pending());
         bench.begun.begin();
         drop(work);
-        let drained = bench.drain.clone();
-        let drained = tokio::spawn(async move { drained.drained().await });
+        let drained = tokio::spawn(bench.drained());
         tokio::task::yield_now().await;
         assert!(!drained.is_finished());
         go.send(()).expect("somebody waits for it");
-        drained.await.expect("it is drained");
-        assert_eq!(bench.done(), 1);
+        assert_eq!(drained.await.expect("it is drained"), 1);
     }
 
     #[tokio::test]
@@ -142,8 +154,7 @@ mod tests {
         assert!(poll(&mut work).is_pending());
         drop(work);
         assert!(go.send(()).is_err());
-        bench.drain.drained().await;
-        assert_eq!(bench.done(), 0);
+        assert_eq!(bench.drained().await, 0);
     }
 
     #[tokio::test]
@@ -154,9 +165,8 @@ mod tests {
         go.send(()).expect("somebody waits for it");
         assert!(poll(&mut work).is_ready());
         assert!(poll(&mut work).is_pending());
-        bench.drain.drained().await;
         drop(work);
-        assert_eq!(bench.done(), 1);
+        assert_eq!(bench.drained().await, 1);
     }
 
     #[tokio::test]
@@ -164,10 +174,10 @@ mod tests {
         let bench = Bench::new();
         bench.begun.begin();
         let work = async { panic!("on purpose") };
-        let work: Finish<()> = Finish::new(work, bench.begun.clone(), bench.drain.guard());
+        let work: Finish<()> = Finish::new(work, bench.begun.clone());
         let task: tokio::task::JoinHandle<()> = tokio::spawn(work);
         assert!(task.await.expect_err("it panics").is_panic());
-        bench.drain.drained().await;
+        assert_eq!(bench.drained().await, 0);
     }
 
     #[test]
@@ -176,6 +186,6 @@ mod tests {
         let (work, _go) = bench.finish();
         bench.begun.begin();
         drop(work);
-        assert_eq!(bench.done(), 0);
+        assert_eq!(bench.done.load(Relaxed), 0);
     }
 }

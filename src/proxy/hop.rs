@@ -15,6 +15,7 @@ use super::{Caller, Proxy, Rules, reply};
 use crate::telemetry::metrics::Tunnel;
 use crate::wire::forwarded::{self, Hop};
 use crate::wire::lines::Lines;
+use crate::wire::seen::{Seen, Sort};
 
 /// Is this an `OPTIONS` that must not go further than to us? Else it may go one hop less (RFC 9110 §7.6.2).
 pub(super) fn is_last<B>(request: &mut Request<B>) -> bool {
@@ -48,7 +49,7 @@ fn put_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
 
 impl Proxy {
     /// Makes the request one to the backend: no more than its own target, and who sent it.
-    pub(super) fn readdress<B>(&self, request: &mut Request<B>, caller: &Caller) -> Hop {
+    pub(super) fn readdress<B>(&self, request: &mut Request<B>, seen: Seen, caller: &Caller) -> Hop {
         if let Some(authority) = request.uri().authority() {
             // The authority of an absolute target counts, not Host (RFC 9112 §3.2.2).
             let host = HeaderValue::try_from(authority.as_str());
@@ -66,12 +67,16 @@ impl Proxy {
         }
         let received = request.version();
         let headers = request.headers_mut();
-        let mut hop = forwarded::take_hop(headers);
+        let mut hop = forwarded::take_hop(headers, seen);
         if received < Version::HTTP_11 {
             hop.upgrade = None;
         }
-        headers.remove(EXPECT);
-        forwarded::announce(headers, |name| caller.rules.passes(name));
+        if seen.has(Sort::Expect) {
+            headers.remove(EXPECT);
+        }
+        if seen.has(Sort::Trailer) {
+            forwarded::announce(headers, |name| caller.rules.passes(name));
+        }
         hop
     }
 
@@ -79,6 +84,7 @@ impl Proxy {
     pub(super) fn write(
         &self,
         request: &mut Request<Incoming>,
+        seen: Seen,
         caller: &Caller,
         hop: &Hop,
         tls: bool,
@@ -87,16 +93,18 @@ impl Proxy {
         let received = request.version();
         let chunked = request.body().size_hint().exact().is_none();
         let headers = request.headers_mut();
-        headers.remove(reply::X_REQUEST_ID);
-        let origin = &caller.rules.origin;
-        let before = origin.hear(headers, &caller.peer);
+        if seen.has(Sort::RequestId) {
+            headers.remove(reply::X_REQUEST_ID);
+        }
+        let (origin, peer) = (&caller.rules.origin, &caller.client.peer);
+        let before = origin.hear(headers, seen, peer);
         lines.all(headers);
         let host = headers.get(HOST);
         let ours = host.is_none().then(|| self.backend.host());
         if let Some(host) = &ours {
             lines.add(HOST.as_str(), host);
         }
-        origin.tell(&mut lines, &before, host.or(ours.as_ref()), &caller.peer, tls, received);
+        origin.tell(&mut lines, &before, host.or(ours.as_ref()), peer, tls, received);
         lines.add(reply::X_REQUEST_ID.as_str(), &caller.id);
         forwarded::ask_hop(&mut lines, hop);
         if chunked {
@@ -125,16 +133,16 @@ impl Proxy {
     }
 
     /// Joins client and backend after the backend's 101.
-    pub(super) fn join(&self, caller: &Caller, asked: Asked, response: &mut Response<Body>) {
+    pub(super) fn join(&self, caller: &Caller, asked: Asked, response: &mut Response<Body>, seen: Seen) {
         let Some(backend) = response.body_mut().take_switched() else { return };
         let protocol = response.headers().get(UPGRADE).cloned();
-        caller.rules.part(response);
+        caller.rules.part(response, seen);
         if let Some(protocol) = protocol {
             put_upgrade(response.headers_mut(), protocol);
         }
         let limits = Limits {
             // The caller's own may still be moved by the rest of its request's body.
-            alarm: caller.alarm.another(),
+            alarm: caller.client.alarm.another(),
             idle: caller.rules.tunnel_idle_timeout,
             stop: self.drain.cut(),
         };
@@ -149,11 +157,13 @@ impl Rules {
     }
 
     /// Removes what belongs to the backend's connection.
-    pub(super) fn part(&self, response: &mut Response<Body>) {
+    pub(super) fn part(&self, response: &mut Response<Body>, seen: Seen) {
         let status = response.status();
         let headers = response.headers_mut();
-        let hop = forwarded::take_hop(headers);
-        forwarded::announce(headers, |name| self.passes(name));
+        let hop = forwarded::take_hop(headers, seen);
+        if seen.has(Sort::Trailer) {
+            forwarded::announce(headers, |name| self.passes(name));
+        }
         match status {
             StatusCode::NO_CONTENT => drop(headers.remove(CONTENT_LENGTH)),
             // The client's connection can be changed just so.

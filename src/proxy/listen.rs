@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -22,7 +23,7 @@ use super::patience::Patient;
 use super::room::{Room, Seat};
 use super::timer::Wheel;
 use super::visit::{Served, Visitor};
-use super::{Address, Backend, Proxy, Rules};
+use super::{Address, Backend, Client, Proxy, Rules};
 use crate::drain::{Drain, Guard};
 use crate::telemetry::logging::Limited;
 use crate::telemetry::metrics::{Limit, Metrics};
@@ -234,16 +235,14 @@ impl Worker {
             debug!("a client hung up at once: {error}");
             return;
         }
-        let visitor = Visitor {
+        let client = Client {
             proxy: self.proxy.clone(),
-            alarm: self.wheel.alarm(),
-            metrics: self.metrics.clone(),
             ids: self.ids.clone(),
-            guard: drain.guard(),
-            peer: Arc::new(peer.into()),
-            called: Arc::default(),
-            begun: Begun::default(),
+            peer: peer.into(),
+            alarm: self.wheel.alarm(),
             turns: Turns::default(),
+            begun: Begun::new(drain.guard()),
+            called: AtomicBool::new(false),
         };
         let (patience, limits) = {
             let rules = self.proxy.rules.load();
@@ -256,8 +255,10 @@ impl Worker {
             http.max_headers(limits.headers);
         }
         let socket = Patient::new(TokioIo::new(stream), self.wheel.alarm(), &patience, seat);
-        let (stuck, socket) = (socket.alarm(), Muted::new(socket, visitor.turns.clone()));
-        tokio::spawn(Served::new(&http, socket, stuck, patience, visitor, drain.signal()).serve());
+        let (stuck, socket) = (socket.alarm(), Muted::new(socket, client.turns.clone()));
+        tokio::spawn(
+            Served::new(&http, socket, stuck, patience, Visitor(Arc::new(client)), drain.signal()).serve(),
+        );
     }
 }
 

@@ -28,6 +28,7 @@ pub mod visit;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -41,6 +42,7 @@ use self::backend::{Address, Backend, Terms};
 use self::body::Body;
 use self::error::{Error, Kind};
 use self::finish::Begun;
+use self::ids::Ids;
 use self::limits::Limits;
 use self::muted::Turns;
 use self::nonce::{Nonce, Nonces};
@@ -51,7 +53,7 @@ use self::routes::Routes;
 use self::timer::Alarm;
 use crate::drain::Drain;
 use crate::manager::{Manager, Session, Tell, Told};
-use crate::session::{Changes, Denied, Mode, Reason};
+use crate::session::{Changes, Denied, Mode, Reason, Shown};
 use crate::store::{self, Failed};
 use crate::telemetry::metrics::{Metrics, Side};
 use crate::time::{Clock, Length, Stopwatch, Timestamp};
@@ -60,6 +62,7 @@ use crate::wire::jar::Jar;
 use crate::wire::lines::Lines;
 use crate::wire::request::{Injector, Said, View};
 use crate::wire::response::Reader;
+use crate::wire::seen::{Seen, Sort};
 use crate::wire::{OnRefused, caching};
 
 /// The row of the decision table that was taken, for developers of backends.
@@ -199,13 +202,27 @@ pub struct Caller {
     /// What was in force when it came.
     pub rules: Arc<Rules>,
     /// Whom the connection is with.
-    pub peer: Arc<Peer>,
+    pub client: Arc<Client>,
     /// The request's ID, ours or a trusted peer's.
     pub id: HeaderValue,
+}
+
+/// What the requests of one connection share; one of them is under way at a time.
+pub struct Client {
+    /// Carries them.
+    pub proxy: Arc<Proxy>,
+    /// Names them.
+    pub ids: Arc<Ids>,
+    /// Who sends them.
+    pub peer: Peer,
     /// Rings when whoever's turn it is has taken too long.
     pub alarm: Alarm,
-    /// The requests of its connection.
+    /// Which of them are not answered yet.
     pub turns: Turns,
+    /// Tells when one has gone to the backend.
+    pub begun: Begun,
+    /// Set by the first one.
+    pub called: AtomicBool,
 }
 
 /// How long the backend took of an exchange.
@@ -227,8 +244,8 @@ impl Waited {
 impl Proxy {
     /// Carries one request to the backend and its session through the store.
     ///
-    /// `begun` is told when the request's head goes to the backend: from then on this must run to its end, client or
-    /// no client.
+    /// [`Client::begun`] is told when the request's head goes to the backend: from then on this must run to its end,
+    /// client or no client.
     ///
     /// # Errors
     /// [`Error`], which [`reply::problem`] makes a response of.
@@ -236,37 +253,39 @@ impl Proxy {
         &self,
         mut request: Request<Incoming>,
         caller: &Caller,
-        begun: &Begun,
         waited: &Waited,
     ) -> Result<Response<Body>, Error> {
-        check::request(&request, &caller.rules.origin)?;
+        let seen = Seen::of(request.headers());
+        check::request(&request, seen, &caller.rules.origin)?;
         check::length(request.body(), caller.rules.limits.body_bytes)?;
         if hop::is_last(&mut request) {
             return Ok(reply::options(&caller.id));
         }
         let (rules, now) = (&*caller.rules, self.clock.now());
         let mode = rules.routes.of(request.method(), request.uri().path());
-        let tls = rules.origin.is_tls(request.headers(), caller.peer.address.ip(), false);
+        let tls = rules.origin.is_tls(request.headers(), caller.client.peer.address.ip(), false);
         let nonce = self.nonces.next();
         let stripped = rules.injector.guard().strip_request(request.headers_mut());
         self.metrics.stripped(Side::Client, stripped as u64);
-        let shown = rules.jar.take(request.headers_mut());
-        let hop = self.readdress(&mut request, caller);
+        let shown =
+            if seen.has(Sort::Cookie) { rules.jar.take(request.headers_mut()) } else { Shown::default() };
+        let hop = self.readdress(&mut request, seen, caller);
         let tunnel = self.ask(rules, &hop, &mut request)?;
         let session =
             rules.manager.load(mode, shown, now).await.map_err(|problem| rules.failed(problem.into()))?;
-        let mut head = self.write(&mut request, caller, &hop, tls);
+        let mut head = self.write(&mut request, seen, caller, &hop, tls);
         let asked = (request.method().as_str(), hop::target(request.uri()));
         rules.inject(&mut head, &session, &nonce, asked, now)?;
 
         let watch = Stopwatch::start();
-        let forwarded = self.backend.forward(head.end(), request, caller, hop.upgrade.as_ref(), begun).await;
+        let forwarded = self.backend.forward(head.end(), request, caller, hop.upgrade.as_ref()).await;
         waited.set(watch.elapsed());
         let mut response = forwarded?;
 
+        let seen = Seen::of(response.headers());
         let now = self.clock.now();
         let server_error = response.status().is_server_error();
-        let told = match self.take(rules, &mut response, &session, &nonce, now)? {
+        let told = match self.take(rules, &mut response, seen, &session, &nonce, now)? {
             Some(changes) => match rules.manager.commit(session, changes, server_error, now).await {
                 Ok(told) => told,
                 Err(why) => rules.pass(rules.failed(why), server_error).map(|()| Told::refused())?,
@@ -275,8 +294,8 @@ impl Proxy {
         };
         rules.tell(response.headers_mut(), &told, tls, now);
         match tunnel.filter(|_| response.status() == StatusCode::SWITCHING_PROTOCOLS) {
-            Some(asked) => self.join(caller, asked, &mut response),
-            None => rules.part(&mut response),
+            Some(asked) => self.join(caller, asked, &mut response, seen),
+            None => rules.part(&mut response, seen),
         }
         Ok(response)
     }
@@ -288,12 +307,13 @@ impl Proxy {
         &self,
         rules: &Rules,
         response: &mut Response<Body>,
+        seen: Seen,
         session: &Session,
         nonce: &Nonce,
         now: Timestamp,
     ) -> Result<Option<Changes>, Error> {
         let server_error = response.status().is_server_error();
-        let dropped = rules.jar.guard(response.headers_mut());
+        let dropped = if seen.has(Sort::SetCookie) { rules.jar.guard(response.headers_mut()) } else { 0 };
         if dropped > 0 {
             self.metrics.cookies_dropped.inc_by(dropped as u64);
             warn!(dropped, "the backend set a cookie that would be read as the session's: it was dropped");

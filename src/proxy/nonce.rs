@@ -5,25 +5,24 @@ use std::sync::{Mutex, PoisonError};
 use aws_lc_rs::rand;
 use data_encoding::HEXLOWER;
 
-/// Nonces made at a time: asking the generator for eight bytes costs as much as for thousands.
+/// Nonces made at a time: asking the generator for eight bytes, or writing them as digits, costs as much as for many.
 const BATCH: usize = 512;
 const BYTES: usize = 8;
+/// Hexadecimal digits of a nonce.
+const DIGITS: usize = 2 * BYTES;
 
-/// A worker's supply of nonces.
+/// A worker's supply of nonces, as digits.
 #[derive(Default)]
 pub struct Nonces(Mutex<Vec<u8>>);
 
 /// What one response may have to repeat: 16 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Nonce {
-    hex: [u8; 2 * BYTES],
-    length: usize,
-}
+pub struct Nonce(Option<[u8; DIGITS]>);
 
 impl Nonce {
     /// As it is written.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.hex[..self.length]
+        self.0.as_ref().map_or(&[], |digits| digits)
     }
 }
 
@@ -34,18 +33,16 @@ impl Nonces {
     pub fn next(&self) -> Nonce {
         let mut supply = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if supply.is_empty() {
-            supply.resize(BATCH * BYTES, 0);
-            if rand::fill(&mut supply).is_err() {
-                supply.clear();
+            let mut bits = [0; BATCH * BYTES];
+            if rand::fill(&mut bits).is_ok() {
+                supply.resize(2 * bits.len(), 0);
+                HEXLOWER.encode_mut(&bits, &mut supply);
             }
         }
-        let rest = supply.len().saturating_sub(BYTES);
-        let mut hex = [0; 2 * BYTES];
-        let bits = &supply[rest..];
-        let length = 2 * bits.len();
-        HEXLOWER.encode_mut(bits, &mut hex[..length]);
+        let last = supply.last_chunk().copied();
+        let rest = supply.len().saturating_sub(DIGITS);
         supply.truncate(rest);
-        Nonce { hex, length }
+        Nonce(last)
     }
 }
 

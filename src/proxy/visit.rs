@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,16 +19,14 @@ use tracing::{debug, error, info, warn};
 
 use super::body::Body;
 use super::error::{Error, Kind, Side};
-use super::finish::{Begun, Finish};
-use super::ids::Ids;
-use super::muted::{Muted, Stage, Turn, Turns};
+use super::finish::Finish;
+use super::muted::{Muted, Stage, Turn};
 use super::patience::{Patience, Patient};
 use super::timer::Alarm;
-use super::{Caller, Proxy, Rules, Waited, head, page, reply};
-use crate::drain::{Guard, Signal};
-use crate::telemetry::metrics::{Limit, Metrics, Raised};
+use super::{Caller, Client, Rules, Waited, head, page, reply};
+use crate::drain::Signal;
+use crate::telemetry::metrics::{Limit, Raised};
 use crate::time::Stopwatch;
-use crate::wire::forwarded::Peer;
 
 /// What a connection that has brought no request yet may take to bring one when all are asked to close.
 const LAST_CALL: Duration = Duration::from_millis(300);
@@ -41,15 +39,11 @@ pub struct Served {
     connection: UpgradeableConnection<Socket, Visitor>,
     /// Rings when the client takes nothing of what is sent to it.
     stuck: Alarm,
-    /// Rings when whoever's turn it is takes too long.
-    late: Alarm,
-    turns: Turns,
     /// Whose turn it was when that was last looked at.
     stage: Stage,
     patience: Patience,
     closing: Closing,
-    /// Has it brought a request yet?
-    called: Arc<AtomicBool>,
+    client: Arc<Client>,
     _raised: Raised,
 }
 
@@ -83,19 +77,17 @@ impl Served {
         visitor: Visitor,
         signal: Signal,
     ) -> Self {
-        let (called, raised) = (visitor.called.clone(), visitor.metrics.connection());
-        let (late, turns) = (visitor.alarm.clone(), visitor.turns.clone());
+        let client = visitor.0.clone();
+        let raised = client.proxy.metrics.connection();
         let connection = http.serve_connection(socket, visitor).with_upgrades();
         Self {
             connection,
             stuck,
-            late,
-            turns,
             // What nobody has looked at yet is another stage than that of a new connection.
             stage: Stage::Busy,
             patience,
             closing: Closing::Open(signal),
-            called,
+            client,
             _raised: raised,
         }
     }
@@ -109,16 +101,17 @@ impl Served {
 
     /// Sets the alarm for whoever's turn it is now. While a request is under way that is the exchange's affair.
     fn take_turns(&mut self) {
-        let stage = self.turns.stage();
+        let late = &self.client.alarm;
+        let stage = self.client.turns.stage();
         // The last bytes of a response are the client's to take before it is its turn to speak.
         if stage != Stage::Busy && self.stuck.is_set() {
-            self.late.stop();
+            late.stop();
             self.stage = Stage::Busy;
         } else if stage != self.stage {
             match stage {
                 Stage::Busy => {}
-                Stage::Quiet(_) => self.late.set(self.patience.idle),
-                Stage::Heard(_) => self.late.set(self.patience.header),
+                Stage::Quiet(_) => late.set(self.patience.idle),
+                Stage::Heard(_) => late.set(self.patience.header),
             }
             self.stage = stage;
         }
@@ -135,7 +128,7 @@ impl Served {
             self.closing = Closing::LastCall(Box::pin(tokio::time::sleep(LAST_CALL)));
         }
         match &mut self.closing {
-            Closing::LastCall(over) => self.called.load(Relaxed) || over.as_mut().poll(cx).is_ready(),
+            Closing::LastCall(over) => self.client.called.load(Relaxed) || over.as_mut().poll(cx).is_ready(),
             Closing::Open(_) | Closing::Asked => false,
         }
     }
@@ -143,8 +136,8 @@ impl Served {
     /// Tells a client why the head that it has begun is not waited for any longer, or is none.
     async fn apologise(self, over: &Over) {
         let Some(parts) = self.connection.into_parts() else { return };
-        let Visitor { proxy, metrics, ids, .. } = &parts.service;
-        let rules = proxy.rules.load();
+        let Client { proxy, ids, .. } = &*self.client;
+        let (rules, metrics) = (proxy.rules.load(), &proxy.metrics);
         let silent = |limit: Option<Limit>| {
             limit.into_iter().for_each(|limit| metrics.limit(limit));
             debug!("a connection with a client ended: {over}");
@@ -201,7 +194,7 @@ impl Future for Served {
             return Poll::Ready(Err(Over::Stuck));
         }
         // Also where it is not set: the body of a request sets it without this being looked at.
-        if self.late.poll(cx).is_ready() {
+        if self.client.alarm.poll(cx).is_ready() {
             return Poll::Ready(Err(Over::Late));
         }
         if !self.is_over(cx) {
@@ -214,26 +207,7 @@ impl Future for Served {
 }
 
 /// A client, as the service that hyper calls.
-pub struct Visitor {
-    /// Carries its requests.
-    pub proxy: Arc<Proxy>,
-    /// Rings when whoever's turn it is takes too long; one request is in flight at a time.
-    pub alarm: Alarm,
-    /// Counts its requests.
-    pub metrics: Arc<Metrics>,
-    /// Names its requests.
-    pub ids: Arc<Ids>,
-    /// Keeps the drain from ending.
-    pub guard: Guard,
-    /// Who it is.
-    pub peer: Arc<Peer>,
-    /// Set by its first request.
-    pub called: Arc<AtomicBool>,
-    /// Tells when its request has gone to the backend; one is in flight at a time.
-    pub begun: Begun,
-    /// Which of its requests are not answered yet.
-    pub turns: Turns,
-}
+pub struct Visitor(pub Arc<Client>);
 
 impl Service<Request<Incoming>> for Visitor {
     type Response = Response<Body>;
@@ -241,26 +215,18 @@ impl Service<Request<Incoming>> for Visitor {
     type Future = Finish<Result<Response<Body>, Self::Error>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        self.called.store(true, Relaxed);
+        let client = &self.0;
+        client.called.store(true, Relaxed);
         // Its head was in time.
-        self.alarm.stop();
-        let begun = self.begun.anew();
-        let rules = self.proxy.rules.load_full();
+        client.alarm.stop();
+        let rules = client.proxy.rules.load_full();
         let id = self.id(&rules, &request);
         let exchange = Exchange {
-            proxy: self.proxy.clone(),
-            caller: Caller {
-                rules,
-                peer: self.peer.clone(),
-                id,
-                alarm: self.alarm.clone(),
-                turns: self.turns.clone(),
-            },
-            metrics: self.metrics.clone(),
-            fault: self.turns.fault(&request),
-            turn: self.turns.take(),
+            caller: Caller { rules, client: client.clone(), id },
+            fault: client.turns.fault(&request),
+            turn: client.turns.take(),
         };
-        Finish::new(exchange.run(request, begun.clone()), begun, self.guard.clone())
+        Finish::new(exchange.run(request), client.begun.anew())
     }
 }
 
@@ -270,11 +236,11 @@ impl Visitor {
         let theirs = request
             .headers()
             .get(reply::X_REQUEST_ID)
-            .filter(|_| rules.origin.trusts(self.peer.address.ip()));
+            .filter(|_| rules.origin.trusts(self.0.peer.address.ip()));
         let fits = |id: &&HeaderValue| {
             (1..=128).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
         };
-        theirs.filter(fits).cloned().unwrap_or_else(|| self.ids.next())
+        theirs.filter(fits).cloned().unwrap_or_else(|| self.0.ids.next())
     }
 }
 
@@ -298,21 +264,17 @@ fn note(error: &Error, id: &HeaderValue, rules: &Rules) {
 
 /// One request on its way, with its accounts.
 struct Exchange {
-    proxy: Arc<Proxy>,
     caller: Caller,
-    metrics: Arc<Metrics>,
     /// Why its head is ambiguous.
     fault: Option<&'static str>,
     turn: Turn,
 }
 
 impl Exchange {
-    async fn run(
-        self,
-        request: Request<Incoming>,
-        begun: Begun,
-    ) -> Result<Response<Body>, std::convert::Infallible> {
-        let (watch, waited, in_flight) = (Stopwatch::start(), Waited::default(), self.metrics.in_flight());
+    async fn run(self, request: Request<Incoming>) -> Result<Response<Body>, std::convert::Infallible> {
+        let proxy = &self.caller.client.proxy;
+        let metrics = &proxy.metrics;
+        let (watch, waited, in_flight) = (Stopwatch::start(), Waited::default(), metrics.in_flight());
         let (method, version) = (request.method().clone(), request.version());
         let path = self.caller.rules.access.then(|| request.uri().path().to_owned());
         let html = self.caller.rules.page.is_some() && page::is_wanted(request.headers());
@@ -321,10 +283,10 @@ impl Exchange {
             None if in_flight.height() > self.caller.rules.limits.requests => {
                 Err(Error::new(Kind::Overloaded))
             }
-            None => self.proxy.exchange(request, &self.caller, &begun, &waited).await,
+            None => proxy.exchange(request, &self.caller, &waited).await,
         };
         if let Some(limit) = result.as_ref().err().and_then(Error::limit) {
-            self.metrics.limit(limit);
+            metrics.limit(limit);
         }
         let mut response = result.unwrap_or_else(|error| {
             note(&error, &self.caller.id, &self.caller.rules);
@@ -334,7 +296,7 @@ impl Exchange {
         // not to be relied upon (RFC 9112 §9.3).
         *response.version_mut() = version;
         let took = watch.elapsed();
-        self.metrics.answered(&method, response.status(), took, waited.get());
+        metrics.answered(&method, response.status(), took, waited.get());
         if let Some(path) = path {
             self.log(&method, &path, &response, took, &waited);
         }
@@ -350,7 +312,7 @@ impl Exchange {
         info!(
             target: "coatroom::access",
             id = self.caller.id.to_str().unwrap_or_default(),
-            peer = %self.caller.peer.address.ip(),
+            peer = %self.caller.client.peer.address.ip(),
             %method,
             path,
             status = response.status().as_u16(),

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lines::Lines;
 use super::names::{X_FORWARDED, remove};
+use super::seen::{Seen, Sort};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -95,10 +96,9 @@ pub struct Hop {
 }
 
 /// Removes what belongs to one connection only (RFC 9110 §7.6.1), whatever a client names in `Connection`.
-pub fn take_hop(headers: &mut HeaderMap) -> Hop {
+pub fn take_hop(headers: &mut HeaderMap, seen: Seen) -> Hop {
     let mut hop = Hop::default();
-    // One look at the names spares most messages a look-up for each name that might be there.
-    if !headers.keys().any(|name| ONE_HOP.contains(name)) {
+    if !seen.has(Sort::Hop) {
         return hop;
     }
     let lines: Vec<HeaderValue> = headers.get_all(CONNECTION).iter().cloned().collect();
@@ -146,9 +146,6 @@ pub fn ask_hop(lines: &mut Lines, hop: &Hop) {
 
 /// Leaves of `Trailer` the names that may pass; nothing where none may.
 pub fn announce(headers: &mut HeaderMap, may_pass: impl Fn(&HeaderName) -> bool) {
-    if !headers.contains_key(TRAILER) {
-        return;
-    }
     let all = announced(headers);
     headers.remove(TRAILER);
     for name in all.into_iter().filter(may_pass) {
@@ -176,6 +173,8 @@ pub struct Peer {
     ip: String,
     /// `for=…`
     node: String,
+    /// `X-Forwarded-For` and `X-Forwarded-Proto` as they are where nobody is before us, without and with TLS.
+    alone: [String; 2],
 }
 
 impl From<SocketAddr> for Peer {
@@ -185,7 +184,10 @@ impl From<SocketAddr> for Peer {
             IpAddr::V4(ip) => format!("for={ip}"),
             IpAddr::V6(ip) => format!("for=\"[{ip}]\""),
         };
-        Self { address, ip: ip.to_string(), node }
+        let ip = ip.to_string();
+        let alone = ["http", "https"]
+            .map(|proto| format!("{X_FORWARDED_FOR}: {ip}\r\n{X_FORWARDED_PROTO}: {proto}\r\n"));
+        Self { address, ip, node, alone }
     }
 }
 
@@ -194,8 +196,8 @@ impl From<SocketAddr> for Peer {
 pub struct Origin {
     trusted: Vec<Network>,
     forwarded: Forwarded,
-    /// For what came by HTTP/1.0 and by HTTP/1.1.
-    via: Option<[HeaderValue; 2]>,
+    /// Whole lines, for what came by HTTP/1.0 and by HTTP/1.1.
+    via: Option<[String; 2]>,
     /// Our name in it.
     name: String,
 }
@@ -206,16 +208,13 @@ impl Origin {
     /// # Errors
     /// If the name is none that `Via` can carry.
     pub fn new(trusted: &[Network], forwarded: Forwarded, name: &str) -> Result<Self, String> {
-        let value = |version: &str| {
-            HeaderValue::try_from(format!("{version} {name}"))
-                .map_err(|_| format!("{name:?} can't stand in Via"))
-        };
-        let values = [value("1.0")?, value("1.1")?];
-        let via = (!name.is_empty()).then_some(values);
+        HeaderValue::try_from(name).map_err(|_| format!("{name:?} can't stand in Via"))?;
+        let lines = ["1.0", "1.1"].map(|version| format!("{VIA}: {version} {name}\r\n"));
+        let via = (!name.is_empty()).then_some(lines);
         Ok(Self { trusted: trusted.to_vec(), forwarded, via, name: name.to_owned() })
     }
 
-    /// Has this request come by here so often that it will never arrive (RFC 9110 §7.6)?
+    /// Has a request with these headers come by here so often that it will never arrive (RFC 9110 §7.6)?
     pub fn loops(&self, headers: &HeaderMap) -> bool {
         let ours = |element: &str| element.split_ascii_whitespace().nth(1) == Some(&*self.name);
         self.via.is_some()
@@ -238,15 +237,14 @@ impl Origin {
     }
 
     /// Takes out of `headers` what [`Origin::tell`] replaces or continues: what a peer says that nobody trusts is gone.
-    pub fn hear(&self, headers: &mut HeaderMap, peer: &Peer) -> Before {
-        let tells = |name: &HeaderName| *name == FORWARDED || name.as_str().starts_with(X_FORWARDED);
-        // One look at the names spares most requests all look-ups.
-        if headers.keys().any(tells) {
-            if self.trusts(peer.address.ip()) {
-                return Before::take(headers, self.forwarded);
-            }
-            remove(headers, tells);
+    pub fn hear(&self, headers: &mut HeaderMap, seen: Seen, peer: &Peer) -> Before {
+        if !seen.has(Sort::Origin) {
+            return Before::default();
         }
+        if self.trusts(peer.address.ip()) {
+            return Before::take(headers, self.forwarded);
+        }
+        remove(headers, |name| *name == FORWARDED || name.as_str().starts_with(X_FORWARDED));
         Before::default()
     }
 
@@ -264,9 +262,13 @@ impl Origin {
     ) {
         let proto = if tls { "https" } else { "http" };
         if matches!(self.forwarded, Forwarded::Both | Forwarded::XForwarded) {
-            lines.list(X_FORWARDED_FOR.as_str(), &before.addresses, &[&peer.ip]);
-            if !before.proto {
-                lines.joined(X_FORWARDED_PROTO.as_str(), &[proto]);
+            if before.addresses.is_empty() && !before.proto {
+                lines.written(peer.alone[usize::from(tls)].as_bytes());
+            } else {
+                lines.list(X_FORWARDED_FOR.as_str(), &before.addresses, &[&peer.ip]);
+                if !before.proto {
+                    lines.joined(X_FORWARDED_PROTO.as_str(), &[proto]);
+                }
             }
             if let Some(host) = host.filter(|_| !before.host) {
                 lines.add(X_FORWARDED_HOST.as_str(), host);
@@ -284,7 +286,7 @@ impl Origin {
             }
         }
         if let Some(via) = &self.via {
-            lines.add(VIA.as_str(), &via[usize::from(received >= Version::HTTP_11)]);
+            lines.written(via[usize::from(received >= Version::HTTP_11)].as_bytes());
         }
     }
 }
@@ -329,6 +331,11 @@ mod tests {
         map
     }
 
+    fn hop(map: &mut HeaderMap) -> Hop {
+        let seen = Seen::of(map);
+        take_hop(map, seen)
+    }
+
     fn names(map: &HeaderMap) -> Vec<&str> {
         let mut names: Vec<&str> = map.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
@@ -350,15 +357,15 @@ mod tests {
             ("te", "gzip, trailers"),
             ("x-end", "2"),
         ]);
-        let hop = take_hop(&mut map);
+        let taken = hop(&mut map);
         assert_eq!(names(&map), ["content-length", "cookie", "host", "x-end", "x-forwarded-for"]);
-        assert_eq!(hop, Hop { upgrade: None, trailers: true });
+        assert_eq!(taken, Hop { upgrade: None, trailers: true });
     }
 
     #[test]
     fn connection_removes_the_trailers_that_it_names() {
         let mut map = headers(&[("connection", "X-Hop"), ("trailer", "X-Sum, x-hop"), ("x-hop", "1")]);
-        take_hop(&mut map);
+        hop(&mut map);
         assert_eq!((names(&map), &map[TRAILER]), (vec!["trailer"], &HeaderValue::from_static("x-sum")));
     }
 
@@ -376,17 +383,9 @@ mod tests {
 
     #[test]
     fn each_hop_header_goes_although_it_is_the_only_one() {
-        for name in [
-            "connection",
-            "http2-settings",
-            "keep-alive",
-            "proxy-connection",
-            "te",
-            "transfer-encoding",
-            "upgrade",
-        ] {
-            let mut map = headers(&[(name, "x"), ("x-end", "2")]);
-            take_hop(&mut map);
+        for name in &ONE_HOP {
+            let mut map = headers(&[(name.as_str(), "x"), ("x-end", "2")]);
+            hop(&mut map);
             assert_eq!(names(&map), ["x-end"], "{name}");
         }
     }
@@ -401,7 +400,7 @@ mod tests {
             ("Upgrade, HTTP2-Settings", "websocket, H2C", false),
         ] {
             let mut map = headers(&[("connection", connection), ("upgrade", upgrade)]);
-            assert_eq!(take_hop(&mut map).upgrade.is_some(), passes, "{connection} {upgrade}");
+            assert_eq!(hop(&mut map).upgrade.is_some(), passes, "{connection} {upgrade}");
             assert!(map.is_empty());
         }
     }
@@ -415,7 +414,8 @@ mod tests {
         .unwrap();
         let mut map = headers(lines);
         let peer = SocketAddr::new(peer.parse().unwrap(), 99).into();
-        let before = origin.hear(&mut map, &peer);
+        let seen = Seen::of(&map);
+        let before = origin.hear(&mut map, seen, &peer);
         let mut lines = Lines::default();
         lines.all(&map);
         origin.tell(&mut lines, &before, map.get("host"), &peer, false, Version::HTTP_11);

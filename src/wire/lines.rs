@@ -41,6 +41,12 @@ impl Lines {
         self.0.extend_from_slice(b"\r\n");
     }
 
+    /// Adds whole lines, each with its end.
+    pub fn written(&mut self, lines: &[u8]) {
+        debug_assert!(lines.ends_with(b"\r\n"));
+        self.0.extend_from_slice(lines);
+    }
+
     /// Adds a list in one line: what is there of it, and an element made of parts.
     pub fn list(&mut self, name: &str, before: &[HeaderValue], element: &[&str]) {
         let start = self.0.len();
@@ -61,6 +67,11 @@ impl Lines {
         for (name, value) in headers {
             self.add(name.as_str(), value);
         }
+    }
+
+    /// The lines as they are, without an end.
+    pub fn into_inner(self) -> Vec<u8> {
+        self.0
     }
 
     /// Ends the head with an empty line.

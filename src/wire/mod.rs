@@ -9,6 +9,7 @@ pub mod lines;
 pub mod names;
 pub mod request;
 pub mod response;
+pub mod seen;
 
 use serde::{Deserialize, Serialize};
 

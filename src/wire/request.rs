@@ -20,6 +20,9 @@ use crate::time::Timestamp;
 /// Finds what the data of a session with a test cookie holds.
 static TEST_COOKIE_ENTRY: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(TEST_COOKIE));
 
+/// The data of no session.
+const EMPTY: &[u8] = b"{}";
+
 /// What a budget counts for each header besides its name and value: colon, space, CR, LF.
 const LINE: usize = 4;
 
@@ -68,6 +71,8 @@ pub struct Injector {
     /// Entries that are never left out.
     required: Vec<String>,
     lifetimes: Lifetimes,
+    /// The lines of a request without a session that are the same for all.
+    empty: Vec<u8>,
     secret: Option<hmac::Key>,
 }
 
@@ -130,6 +135,8 @@ impl Injector {
                 return Err(format!("keys lists {earlier:?} and {entry:?}, and both would be {name}"));
             }
         }
+        let mut empty = Lines::default();
+        names.begin(&mut empty, EMPTY, Expiry::Default, &lifetimes, Timestamp::MAX);
         let secret = (!secret.is_empty()).then(|| hmac::Key::new(hmac::HMAC_SHA256, secret));
         let budget = Budget {
             bytes: config.budget,
@@ -146,6 +153,7 @@ impl Injector {
             omit: config.on_overflow == OnOverflow::Omit,
             required: cycle_on.iter().chain(&config.required).cloned().collect(),
             lifetimes,
+            empty: empty.into_inner(),
             secret,
         })
     }
@@ -170,20 +178,22 @@ impl Injector {
             View::Active(live) => Some(live),
             View::Empty | View::Unavailable => None,
         };
-        let (data, omitted) = match live {
-            None => (Bytes::from_static(b"{}"), None),
-            Some(live) => self.fit(&live.record.data)?,
-        };
-        assert!(is_visible(&data), "data is kept as visible ASCII");
         let names = &self.names;
-        lines.text(&names.data, &data);
-        lines.text(&names.state, what.view.state().as_bytes());
         let expiry = live.map_or(Expiry::Default, |live| live.record.expiry);
-        let mut digits = [0; 20];
-        lines.text(&names.expiry_age, decimal(expiry.age(&self.lifetimes, now), &mut digits));
+        let (data, omitted) = match live {
+            None => {
+                lines.written(&self.empty);
+                (Bytes::from_static(EMPTY), None)
+            }
+            Some(live) => {
+                let (data, omitted) = self.fit(&live.record.data)?;
+                assert!(is_visible(&data), "data is kept as visible ASCII");
+                names.begin(lines, &data, expiry, &self.lifetimes, now);
+                (data, omitted)
+            }
+        };
+        lines.text(&names.state, what.view.state().as_bytes());
         lines.text(&names.expiry_date, &expiry.date(&self.lifetimes, now).rfc3339());
-        let browser = if expiry.at_browser_close(&self.lifetimes) { "true" } else { "false" };
-        lines.text(&names.browser_close, browser.as_bytes());
         lines.text(&names.nonce, what.nonce);
         let id = live.map(|live| Id::from(live.key).to_hex());
         if let (Some(live), Some(id)) = (live, &id) {
@@ -259,6 +269,15 @@ impl View<'_> {
 }
 
 impl Names {
+    /// Writes what depends on nothing but the session's data and the way it expires; on `now` only for a fixed date.
+    fn begin(&self, lines: &mut Lines, data: &[u8], expiry: Expiry, lifetimes: &Lifetimes, now: Timestamp) {
+        let mut digits = [0; 20];
+        let browser = if expiry.at_browser_close(lifetimes) { "true" } else { "false" };
+        lines.text(&self.data, data);
+        lines.text(&self.expiry_age, decimal(expiry.age(lifetimes, now), &mut digits));
+        lines.text(&self.browser_close, browser.as_bytes());
+    }
+
     /// What all headers take at their longest, but for the data itself and the entries of `headers.keys`.
     fn longest(&self, signed: bool) -> usize {
         let date = "9999-12-30T22:00:00Z".len();

@@ -61,7 +61,7 @@ pub(super) fn take(inbox: &mut BytesMut, method: &Method) -> Result<Option<Head>
     places.extend(parsed.headers.iter().map(|line| (place(line.name.as_bytes()), place(line.value))));
     let bytes = inbox.split_to(length).freeze();
     let mut framing = Framing::default();
-    let mut headers = HeaderMap::with_capacity(places.len() + 4);
+    let mut headers = HeaderMap::with_capacity(places.len() + 1);
     for ((name, name_length), (value, value_length)) in places {
         let name =
             HeaderName::from_bytes(&bytes[name..name + name_length]).map_err(|_| "a header has no name")?;

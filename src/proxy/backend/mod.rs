@@ -29,7 +29,6 @@ use self::pool::Pool;
 use self::sending::{Broken, Sending};
 use super::body::{Body, Customs, Cut, Upload};
 use super::error::{Error, Kind};
-use super::finish::Begun;
 use super::room::{Room, Seat};
 use super::timer::{Alarm, Elapsed, Wheel};
 use super::{Caller, Rules, check};
@@ -96,7 +95,7 @@ impl Backend {
     /// is untouched, is then sent once more, over a new connection: whatever its method if nothing of it was sent, else
     /// if doing it twice does what doing it once does (RFC 9110 §9.2.2).
     ///
-    /// A request that asks for another protocol has a connection of its own. `begun` is told when there is a
+    /// A request that asks for another protocol has a connection of its own. [`Client::begun`](super::Client::begun) is told when there is a
     /// connection for the request to go over.
     ///
     /// # Errors
@@ -107,12 +106,11 @@ impl Backend {
         request: Request<Incoming>,
         caller: &Caller,
         asked: Option<&HeaderValue>,
-        begun: &Begun,
     ) -> Result<Response<Body>, Error> {
-        let (rules, alarm) = (&*caller.rules, &caller.alarm);
+        let (rules, client) = (&*caller.rules, &*caller.client);
         let terms = &rules.terms;
-        let (parts, body) = request.into_parts();
-        let mut sending = Sending::new(head, Upload::of(body, &parts.headers, caller));
+        let (method, upload) = part(request, caller);
+        let mut sending = Sending::new(head, upload);
         let mut kept = if asked.is_none() { self.pool.take(terms.idle_timeout) } else { None };
         loop {
             let fresh = kept.is_none();
@@ -120,8 +118,8 @@ impl Backend {
                 Some(connection) => connection,
                 None => self.connect(rules).await?,
             };
-            begun.begin();
-            let answered = self.ask(&mut connection, &mut sending, &parts.method, terms, alarm).await;
+            client.begun.begin();
+            let answered = self.ask(&mut connection, &mut sending, &method, terms, &client.alarm).await;
             let waits = sending.waits_for_the_client();
             let failed = match answered {
                 Ok((head, sent)) => {
@@ -132,7 +130,7 @@ impl Backend {
             };
             let again = !fresh
                 && matches!(failed, Failed::Unanswered(_))
-                && (parts.method.is_idempotent() || !sending.has_begun())
+                && (method.is_idempotent() || !sending.has_begun())
                 && sending.begin_again();
             if !again {
                 return Err(self.blame(failed, waits));
@@ -263,6 +261,13 @@ impl Backend {
         };
         Ok(Connection::new(stream, (seat, self.metrics.backend_connection())))
     }
+}
+
+/// What is still needed of a request whose head is written. The rest goes before anybody waits: hyper, which looks
+/// meanwhile whether its client is still there, then reads into the memory that the head was in.
+fn part(request: Request<Incoming>, caller: &Caller) -> (Method, Option<Upload>) {
+    let (parts, body) = request.into_parts();
+    (parts.method, Upload::of(body, &parts.headers, caller))
 }
 
 fn is_interim(status: StatusCode) -> bool {
