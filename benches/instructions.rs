@@ -24,7 +24,7 @@ mod stage;
 
 /// Memory comes from where the program has it from.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 use std::env;
 use std::process::{Command, ExitCode, Stdio};

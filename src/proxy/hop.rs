@@ -41,6 +41,13 @@ pub(super) fn target(uri: &Uri) -> &str {
     uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str)
 }
 
+/// Lets go of what has been written: hyper, which looks whether its client is still there while the backend is waited
+/// for, then reads into the memory that the head was in.
+pub(super) fn forget<B>(request: &mut Request<B>) {
+    request.headers_mut().clear();
+    *request.uri_mut() = Uri::default();
+}
+
 /// Says which protocol the client's connection changes to, or may change to.
 fn put_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
     headers.insert(UPGRADE, protocol);
@@ -83,7 +90,8 @@ impl Proxy {
     /// Writes the head of a request to the backend but for its end: what the client says, then what is said of it.
     pub(super) fn write(
         &self,
-        request: &mut Request<Incoming>,
+        request: &mut Request<()>,
+        body: &Incoming,
         seen: Seen,
         caller: &Caller,
         hop: &Hop,
@@ -91,7 +99,7 @@ impl Proxy {
     ) -> Lines {
         let mut lines = Lines::request(request.method().as_str(), target(request.uri()), ROOM);
         let received = request.version();
-        let chunked = request.body().size_hint().exact().is_none();
+        let chunked = body.size_hint().exact().is_none();
         let headers = request.headers_mut();
         if seen.has(Sort::RequestId) {
             headers.remove(reply::X_REQUEST_ID);
@@ -118,7 +126,7 @@ impl Proxy {
         &self,
         rules: &Rules,
         hop: &Hop,
-        request: &mut Request<Incoming>,
+        request: &mut Request<()>,
     ) -> Result<Option<Asked>, Error> {
         if hop.upgrade.is_none() {
             return Ok(None);

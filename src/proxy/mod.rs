@@ -39,7 +39,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use self::backend::{Address, Backend, Terms};
-use self::body::Body;
+use self::body::{Body, Upload};
 use self::error::{Error, Kind};
 use self::finish::Begun;
 use self::ids::Ids;
@@ -251,14 +251,15 @@ impl Proxy {
     /// [`Error`], which [`reply::problem`] makes a response of.
     pub async fn exchange(
         &self,
-        mut request: Request<Incoming>,
+        request: &mut Request<()>,
+        body: Incoming,
         caller: &Caller,
         waited: &Waited,
     ) -> Result<Response<Body>, Error> {
         let seen = Seen::of(request.headers());
-        check::request(&request, seen, &caller.rules.origin)?;
-        check::length(request.body(), caller.rules.limits.body_bytes)?;
-        if hop::is_last(&mut request) {
+        check::request(request, seen, &caller.rules.origin)?;
+        check::length(&body, caller.rules.limits.body_bytes)?;
+        if hop::is_last(request) {
             return Ok(reply::options(&caller.id));
         }
         let (rules, now) = (&*caller.rules, self.clock.now());
@@ -269,16 +270,19 @@ impl Proxy {
         self.metrics.stripped(Side::Client, stripped as u64);
         let shown =
             if seen.has(Sort::Cookie) { rules.jar.take(request.headers_mut()) } else { Shown::default() };
-        let hop = self.readdress(&mut request, seen, caller);
-        let tunnel = self.ask(rules, &hop, &mut request)?;
+        let hop = self.readdress(request, seen, caller);
+        let tunnel = self.ask(rules, &hop, request)?;
         let session =
             rules.manager.load(mode, shown, now).await.map_err(|problem| rules.failed(problem.into()))?;
-        let mut head = self.write(&mut request, seen, caller, &hop, tls);
+        let mut head = self.write(request, &body, seen, caller, &hop, tls);
         let asked = (request.method().as_str(), hop::target(request.uri()));
         rules.inject(&mut head, &session, &nonce, asked, now)?;
 
+        let upload = Upload::of(body, request.headers(), caller);
+        hop::forget(request);
         let watch = Stopwatch::start();
-        let forwarded = self.backend.forward(head.end(), request, caller, hop.upgrade.as_ref()).await;
+        let (method, upgrade) = (request.method(), hop.upgrade.as_ref());
+        let forwarded = self.backend.forward(head.end(), method, upload, caller, upgrade).await;
         waited.set(watch.elapsed());
         let mut response = forwarded?;
 

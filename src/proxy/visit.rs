@@ -275,6 +275,8 @@ impl Exchange {
         let proxy = &self.caller.client.proxy;
         let metrics = &proxy.metrics;
         let (watch, waited, in_flight) = (Stopwatch::start(), Waited::default(), metrics.in_flight());
+        let (parts, body) = request.into_parts();
+        let mut request = Request::from_parts(parts, ());
         let (method, version) = (request.method().clone(), request.version());
         let path = self.caller.rules.access.then(|| request.uri().path().to_owned());
         let html = self.caller.rules.page.is_some() && page::is_wanted(request.headers());
@@ -283,7 +285,7 @@ impl Exchange {
             None if in_flight.height() > self.caller.rules.limits.requests => {
                 Err(Error::new(Kind::Overloaded))
             }
-            None => proxy.exchange(request, &self.caller, &waited).await,
+            None => proxy.exchange(&mut request, body, &self.caller, &waited).await,
         };
         if let Some(limit) = result.as_ref().err().and_then(Error::limit) {
             metrics.limit(limit);

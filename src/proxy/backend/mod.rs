@@ -17,8 +17,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{HeaderValue, Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
+use http::{HeaderValue, Method, Response, StatusCode};
 use tokio::time::timeout;
 
 pub use self::address::Address;
@@ -89,7 +88,7 @@ impl Backend {
         self.pool.make_room();
     }
 
-    /// Sends `head` and the request's body, and waits for the head of the response; its body streams on behind that.
+    /// Sends `head` and the `upload` behind it, and waits for the head of the response; its body streams on behind that.
     ///
     /// A kept connection may close just when it is used again. A request that nothing was answered to, and whose body
     /// is untouched, is then sent once more, over a new connection: whatever its method if nothing of it was sent, else
@@ -103,13 +102,13 @@ impl Backend {
     pub async fn forward(
         &self,
         head: Vec<u8>,
-        request: Request<Incoming>,
+        method: &Method,
+        upload: Option<Upload>,
         caller: &Caller,
         asked: Option<&HeaderValue>,
     ) -> Result<Response<Body>, Error> {
         let (rules, client) = (&*caller.rules, &*caller.client);
         let terms = &rules.terms;
-        let (method, upload) = part(request, caller);
         let mut sending = Sending::new(head, upload);
         let mut kept = if asked.is_none() { self.pool.take(terms.idle_timeout) } else { None };
         loop {
@@ -119,7 +118,7 @@ impl Backend {
                 None => self.connect(rules).await?,
             };
             client.begun.begin();
-            let answered = self.ask(&mut connection, &mut sending, &method, terms, &client.alarm).await;
+            let answered = self.ask(&mut connection, &mut sending, method, terms, &client.alarm).await;
             let waits = sending.waits_for_the_client();
             let failed = match answered {
                 Ok((head, sent)) => {
@@ -261,13 +260,6 @@ impl Backend {
         };
         Ok(Connection::new(stream, (seat, self.metrics.backend_connection())))
     }
-}
-
-/// What is still needed of a request whose head is written. The rest goes before anybody waits: hyper, which looks
-/// meanwhile whether its client is still there, then reads into the memory that the head was in.
-fn part(request: Request<Incoming>, caller: &Caller) -> (Method, Option<Upload>) {
-    let (parts, body) = request.into_parts();
-    (parts.method, Upload::of(body, &parts.headers, caller))
 }
 
 fn is_interim(status: StatusCode) -> bool {
