@@ -6,8 +6,8 @@
 mod address;
 mod answer;
 mod connection;
-mod decoder;
-mod head;
+pub mod decoder;
+pub mod head;
 mod pool;
 mod sending;
 mod stream;
