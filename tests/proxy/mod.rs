@@ -13,6 +13,7 @@ mod pressure;
 mod process;
 mod responses;
 mod reuse;
+mod rolling;
 mod timers;
 mod upgrade;
 

@@ -197,6 +197,21 @@ impl Program {
         nginx
     }
 
+    /// HAProxy with these settings, but for its port, and with its state at `/haproxy;csv`.
+    pub fn haproxy(settings: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut haproxy = Self::on_a_free_port("Loading success", |port| {
+            let front = format!("bind 127.0.0.1:{port}\n  stats enable\n  stats uri /haproxy");
+            let file = folder.path().join("haproxy.cfg");
+            fs::write(&file, settings.replace("bind :80", &front)).expect("written");
+            let mut command = Command::new("haproxy");
+            command.args(["-W", "-db", "-f"]).arg(file);
+            command
+        });
+        haproxy.folder = Some(folder);
+        haproxy
+    }
+
     /// A client with an empty cookie jar.
     pub fn browser(&self) -> Browser {
         Browser::new(self.address)
