@@ -115,6 +115,7 @@ pub async fn work(listener: std::net::TcpListener, parts: Parts) -> io::Result<(
             wheel.clone(),
             parts.rooms.backend.clone(),
             parts.metrics.clone(),
+            parts.drain.clone(),
         ),
         tunnels: parts.rooms.tunnels.clone(),
         nonces: Nonces::default(),
@@ -129,7 +130,7 @@ pub async fn work(listener: std::net::TcpListener, parts: Parts) -> io::Result<(
         loop {
             tokio::select! {
                 _ = rounds.tick() => {
-                    housekeeper.backend.close_idle(housekeeper.rules.load().terms.idle_timeout);
+                    housekeeper.backend.close_idle(&housekeeper.rules.load().terms);
                 }
                 _ = call.changed() => housekeeper.backend.make_room(),
             }

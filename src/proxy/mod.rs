@@ -107,6 +107,9 @@ pub struct Config {
     pub max_backend_connections: usize,
     /// How long an unused connection to the backend is kept.
     pub backend_idle_timeout: Length,
+    /// How long a connection to the backend is used, from when it came about: a new one asks anew where the name of
+    /// `backend` is; 0 = any time.
+    pub backend_max_age: Length,
     /// Tunnels (upgraded connections, such as WebSockets) at most; a request for one more gets 503.
     pub max_tunnels: usize,
     /// How long a tunnel is kept that no byte passes through, either way.
@@ -139,6 +142,7 @@ impl Default for Config {
             max_requests: 1024,
             max_backend_connections: 1024,
             backend_idle_timeout: Length::secs(55),
+            backend_max_age: Length::secs(300),
             max_tunnels: 10_000,
             tunnel_idle_timeout: Length::secs(3600),
             drain_delay: Length::secs(0),

@@ -4,12 +4,13 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use http::{Request, StatusCode};
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 
+use super::backend::Owner;
 use super::heads::Heads;
 
 /// What is read at once, at most, in bytes.
@@ -31,6 +32,8 @@ struct Counts {
     heard: AtomicBool,
     /// What has come of those that have not.
     heads: Mutex<Heads>,
+    /// What their client has of the backend for itself, once it has.
+    owner: OnceLock<Arc<Owner>>,
 }
 
 /// Whose turn it is on a connection.
@@ -64,6 +67,11 @@ impl Turns {
     /// Looks whether the next one has begun already behind one that is over now.
     fn heed(&self) {
         self.0.heard.store(self.heads().have_begun(), Relaxed);
+    }
+
+    /// What their client has of the backend for itself, once it has.
+    pub fn owner(&self) -> &OnceLock<Arc<Owner>> {
+        &self.0.owner
     }
 
     /// How many have come.

@@ -10,6 +10,7 @@ mod hangup;
 mod headers;
 mod limits;
 mod pressure;
+mod private;
 mod process;
 mod responses;
 mod reuse;

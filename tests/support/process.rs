@@ -94,6 +94,13 @@ impl Program {
         Self::start(&mut command, "listening on ")
     }
 
+    /// A backend that authenticates connections.
+    pub fn ntlm() -> Self {
+        let mut command = Command::new("node");
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/backends/ntlm/app.js"));
+        Self::start(&mut command, "listening on ")
+    }
+
     /// The application in shell, behind lighttpd.
     pub fn cgi() -> Self {
         Self::lighttpd("cgi")

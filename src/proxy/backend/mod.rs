@@ -8,6 +8,7 @@ mod answer;
 mod connection;
 pub mod decoder;
 pub mod head;
+mod owner;
 mod pool;
 mod sending;
 mod stream;
@@ -25,6 +26,8 @@ pub use self::address::Address;
 pub use self::answer::Answer;
 pub use self::connection::Connection;
 use self::head::Head;
+pub use self::owner::Owner;
+use self::owner::{Home, is_claimed, is_offered};
 use self::pool::Pool;
 use self::sending::{Broken, Sending};
 use super::body::{Body, Customs, Cut, Upload};
@@ -33,6 +36,7 @@ use super::finish::Begun;
 use super::room::{Room, Seat};
 use super::timer::{Alarm, Elapsed, Wheel};
 use super::{Caller, Rules, check};
+use crate::drain::Drain;
 use crate::telemetry::metrics::{BackendError, Limit, Metrics};
 
 /// What an exchange with the backend goes by.
@@ -44,6 +48,8 @@ pub struct Terms {
     pub head_timeout: Duration,
     /// `proxy.backend_idle_timeout`.
     pub idle_timeout: Duration,
+    /// `proxy.backend_max_age`; zero where there is no limit.
+    pub max_age: Duration,
     /// What trailers must get past.
     pub customs: Customs,
 }
@@ -53,6 +59,7 @@ pub struct Backend {
     address: Address,
     pool: Arc<Pool>,
     metrics: Arc<Metrics>,
+    drain: Drain,
 }
 
 /// How sending a request ended that got no response.
@@ -71,8 +78,8 @@ enum Failed {
 
 impl Backend {
     /// A backend without a connection yet.
-    pub fn new(address: Address, wheel: Wheel, room: Room, metrics: Arc<Metrics>) -> Self {
-        Self { address, pool: Pool::new(wheel, room), metrics }
+    pub fn new(address: Address, wheel: Wheel, room: Room, metrics: Arc<Metrics>, drain: Drain) -> Self {
+        Self { address, pool: Pool::new(wheel, room), metrics, drain }
     }
 
     /// What stands in `Host` where a client sends none.
@@ -80,9 +87,9 @@ impl Backend {
         self.address.host()
     }
 
-    /// Closes connections that nobody has used for this long.
-    pub fn close_idle(&self, idle_timeout: Duration) {
-        self.pool.close_idle(idle_timeout);
+    /// Closes connections that are kept for nobody.
+    pub fn close_idle(&self, terms: &Terms) {
+        self.pool.close_idle(terms);
     }
 
     /// Closes connections that nobody uses, for those who wait to open one, be they other workers.
@@ -96,8 +103,9 @@ impl Backend {
     /// is untouched, is then sent once more, over a new connection: whatever its method if nothing of it was sent, else
     /// if doing it twice does what doing it once does (RFC 9110 §9.2.2).
     ///
-    /// A request that asks for another protocol has a connection of its own. `begun` is told when there is a
-    /// connection for the request to go over.
+    /// A request that asks for another protocol has a connection of its own, and a client that authenticates
+    /// connections has one for all of its requests. `begun` is told when there is a connection for the request to go
+    /// over.
     ///
     /// # Errors
     /// [`Kind::Backend`], or [`Kind::Body`] and [`Kind::Timeout`] where the client broke its request off.
@@ -113,7 +121,11 @@ impl Backend {
         let terms = &rules.terms;
         let (parts, body) = request.into_parts();
         let mut sending = Sending::new(head, Upload::of(body, &parts.headers, caller));
-        let mut kept = if asked.is_none() { self.pool.take(terms.idle_timeout) } else { None };
+        let mut kept = match self.owner(caller, || is_claimed(&parts.headers)) {
+            Some(owner) => owner.take(terms),
+            None if asked.is_none() => self.pool.take(terms),
+            None => None,
+        };
         loop {
             let fresh = kept.is_none();
             let mut connection = match kept.take() {
@@ -126,7 +138,13 @@ impl Backend {
             let failed = match answered {
                 Ok((head, sent)) => {
                     sending.answered();
-                    return self.answer(connection, head, (!sent).then_some(sending), terms, asked);
+                    let owner = self.owner(caller, || is_offered(&head.response));
+                    let home = match owner {
+                        Some(owner) => Some(Home::Own(owner.clone())),
+                        None if asked.is_none() => Some(Home::Shared(self.pool.clone())),
+                        None => None,
+                    };
+                    return self.answer(connection, head, (!sent).then_some(sending), terms, asked, home);
                 }
                 Err(failed) => failed,
             };
@@ -211,15 +229,25 @@ impl Backend {
         sending: Option<Sending>,
         terms: &Terms,
         asked: Option<&HeaderValue>,
+        home: Option<Home>,
     ) -> Result<Response<Body>, Error> {
         if head.response.status() == StatusCode::SWITCHING_PROTOCOLS {
             check::switch(&head.response, asked)
                 .inspect_err(|_| self.metrics.backend_error(BackendError::Protocol))?;
             return Ok(head.response.map(|()| Body::switched(connection)));
         }
-        let pool = (head.kept && asked.is_none()).then(|| self.pool.clone());
-        let answer = Answer::new(connection, head.decoder, sending, pool, terms.idle_timeout);
+        let home = home.filter(|_| head.kept);
+        let sending = sending.map(|sending| (sending, self.drain.guard()));
+        let answer = Answer::new(connection, head.decoder, sending, home, terms.head_timeout);
         Ok(head.response.map(|()| Body::streamed(answer, terms.customs.clone())))
+    }
+
+    /// Whose the connection is that a request goes over, if it is or becomes one client's own.
+    fn owner<'a>(&self, caller: &'a Caller, becomes: impl FnOnce() -> bool) -> Option<&'a Arc<Owner>> {
+        let owner = caller.turns.owner();
+        owner.get().or_else(|| {
+            becomes().then(|| owner.get_or_init(|| Owner::new(&self.pool, self.metrics.private_client())))
+        })
     }
 
     fn blame(&self, failed: Failed, waits_for_the_client: bool) -> Error {
@@ -261,7 +289,7 @@ impl Backend {
             Ok(dialled) => dialled.map_err(|error| refuse(BackendError::Connect, error))?,
             Err(_) => return Err(refuse(BackendError::ConnectTimeout, io::ErrorKind::TimedOut.into())),
         };
-        Ok(Connection::new(stream, (seat, self.metrics.backend_connection())))
+        Ok(Connection::new(stream, self.pool.now(), (seat, self.metrics.backend_connection())))
     }
 }
 
