@@ -276,6 +276,7 @@ pub fn rules(config: &Config, store: &Arc<dyn Store>, metrics: &Arc<Metrics>) ->
         connect_timeout: config.proxy.connect_timeout.0,
         head_timeout: config.proxy.head_timeout.0,
         idle_timeout: config.proxy.backend_idle_timeout.0,
+        max_age: config.proxy.backend_max_age.0,
         customs: Customs { guard: Arc::new(injector.guard().clone()), metrics: metrics.clone() },
     };
     Ok(Rules {

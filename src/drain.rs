@@ -18,6 +18,7 @@ pub struct Drain {
     finishing: CancellationToken,
     cut: CancellationToken,
     begun: Arc<AtomicBool>,
+    leaving: Arc<AtomicBool>,
     tracker: TaskTracker,
 }
 
@@ -29,6 +30,16 @@ impl Drain {
     /// Keeps the drain from ending.
     pub fn guard(&self) -> Guard {
         Guard(self.tracker.token())
+    }
+
+    /// Lets clients know by their responses that this is about to end.
+    pub fn leave(&self) {
+        self.leaving.store(true, Relaxed);
+    }
+
+    /// Are clients to take their next requests elsewhere?
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Relaxed)
     }
 
     /// Tells connections to take no further request.

@@ -95,8 +95,7 @@ fn is_whole(read: &Entry, written: &Entry) {
     }
 }
 
-/// Whatever is read could have been written: it can be written again, and a header can carry it. That data under a
-/// right checksum is JSON is not looked at when it is read.
+/// Whatever is read could have been written: it can be written again, a header can carry it, and it is JSON.
 fn decodes(value: &Bytes) {
     for codec in [&*NATIVE, &*SEALED, &*RENEWED] {
         let Ok((entry, history)) = codec.decode("shop", &KEY, value) else { continue };
@@ -106,6 +105,7 @@ fn decodes(value: &Bytes) {
         if let Some(data) = entry.data() {
             assert!(data.text().iter().all(|byte| (0x20..0x7f).contains(byte)), "no header can carry it");
             assert!(data.text().starts_with(b"{") && data.text().ends_with(b"}"));
+            assert!(serde_json::from_slice::<Map>(data.text()).is_ok_and(|map| map == *data.map()));
         }
     }
 }

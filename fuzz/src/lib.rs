@@ -9,4 +9,5 @@ pub mod directives;
 pub mod exchange;
 pub mod json;
 pub mod names;
+pub mod response;
 pub mod routes;

@@ -183,6 +183,7 @@ impl Control {
         let config = self.config.load_full();
         let proxy::Config { drain_delay, drain_timeout, .. } = &config.proxy;
         self.health.drain();
+        self.drain.leave();
         sleep(drain_delay.0).await;
         self.drain.closing.cancel();
         self.drain.finish();

@@ -74,6 +74,7 @@ settings! {
         proxy.max_requests,
         proxy.max_backend_connections,
         proxy.backend_idle_timeout,
+        proxy.backend_max_age,
         proxy.max_tunnels,
         proxy.tunnel_idle_timeout,
         proxy.drain_delay,

@@ -2,8 +2,8 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -116,6 +116,7 @@ pub async fn work(listener: std::net::TcpListener, parts: Parts) -> io::Result<(
             wheel.clone(),
             parts.rooms.backend.clone(),
             parts.metrics.clone(),
+            parts.drain.clone(),
         ),
         tunnels: parts.rooms.tunnels.clone(),
         nonces: Nonces::default(),
@@ -130,7 +131,7 @@ pub async fn work(listener: std::net::TcpListener, parts: Parts) -> io::Result<(
         loop {
             tokio::select! {
                 _ = rounds.tick() => {
-                    housekeeper.backend.close_idle(housekeeper.rules.load().terms.idle_timeout);
+                    housekeeper.backend.close_idle(&housekeeper.rules.load().terms);
                 }
                 _ = call.changed() => housekeeper.backend.make_room(),
             }
@@ -243,6 +244,7 @@ impl Worker {
             turns: Turns::default(),
             begun: Begun::new(drain.guard()),
             called: AtomicBool::new(false),
+            owner: OnceLock::new(),
         };
         let (patience, limits) = {
             let rules = self.proxy.rules.load();

@@ -27,8 +27,8 @@ pub mod upgrade;
 pub mod visit;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -38,7 +38,7 @@ use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use self::backend::{Address, Backend, Terms};
+use self::backend::{Address, Backend, Owner, Terms};
 use self::body::{Body, Upload};
 use self::error::{Error, Kind};
 use self::finish::Begun;
@@ -110,6 +110,9 @@ pub struct Config {
     pub max_backend_connections: usize,
     /// How long an unused connection to the backend is kept.
     pub backend_idle_timeout: Length,
+    /// How long a connection to the backend is used, from when it came about: a new one asks anew where the name of
+    /// `backend` is; 0 = any time.
+    pub backend_max_age: Length,
     /// Tunnels (upgraded connections, such as WebSockets) at most; a request for one more gets 503.
     pub max_tunnels: usize,
     /// How long a tunnel is kept that no byte passes through, either way.
@@ -142,6 +145,7 @@ impl Default for Config {
             max_requests: 1024,
             max_backend_connections: 1024,
             backend_idle_timeout: Length::secs(55),
+            backend_max_age: Length::secs(300),
             max_tunnels: 10_000,
             tunnel_idle_timeout: Length::secs(3600),
             drain_delay: Length::secs(0),
@@ -223,6 +227,8 @@ pub struct Client {
     pub begun: Begun,
     /// Set by the first one.
     pub called: AtomicBool,
+    /// What it has of the backend for itself, once it has.
+    pub owner: OnceLock<Arc<Owner>>,
 }
 
 /// How long the backend took of an exchange.
@@ -278,6 +284,9 @@ impl Proxy {
         let asked = (request.method().as_str(), hop::target(request.uri()));
         rules.inject(&mut head, &session, &nonce, asked, now)?;
 
+        if seen.has(Sort::Authorization) {
+            self.backend.claim(&caller.client, request.headers());
+        }
         let upload = Upload::of(body, request.headers(), caller);
         hop::forget(request);
         let watch = Stopwatch::start();

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::header::CONNECTION;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1::{Builder, UpgradeableConnection};
@@ -297,6 +298,9 @@ impl Exchange {
         // A client of HTTP/1.0 is answered in kind, and its connection ends: behind other proxies its keep-alive is
         // not to be relied upon (RFC 9112 §9.3).
         *response.version_mut() = version;
+        if proxy.drain.is_leaving() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            response.headers_mut().append(CONNECTION, HeaderValue::from_static("close"));
+        }
         let took = watch.elapsed();
         metrics.answered(&method, response.status(), took, waited.get());
         if let Some(path) = path {

@@ -60,11 +60,20 @@ impl Data {
     /// The entries.
     ///
     /// # Panics
-    /// If the text is no JSON object, which its codec has ruled out by a checksum.
+    /// If the text is no JSON object, which its codec has ruled out: we wrote it, or it [is an object](Self::is_object).
     pub fn map(&self) -> &Map {
         self.map.get_or_init(|| {
             let text = self.text.get().map_or(&b"{}"[..], |text| &text[..]);
-            serde_json::from_slice(text).expect("the codec's checksum vouches for text that we wrote")
+            serde_json::from_slice(text).expect("the codec vouches for the text")
+        })
+    }
+
+    /// Is the text a JSON object, so that there is a [`Data::map`]? What it takes to know is not done again for that.
+    pub fn is_object(&self) -> bool {
+        let Some(text) = self.text.get() else { return true };
+        serde_json::from_slice(text).is_ok_and(|map| {
+            self.map.get_or_init(|| map);
+            true
         })
     }
 
@@ -192,6 +201,43 @@ mod tests {
         let mut map = Map::new();
         map.insert("é".into(), "\u{7f}\r\n\t\"\\ 😀".into());
         assert_eq!(Data::from_map(map).text(), r#"{"\u00e9":"\u007f\r\n\t\"\\ \ud83d\ude00"}"#);
+    }
+
+    #[test]
+    fn what_is_said_to_be_an_object_can_be_read_as_one() {
+        let nested = |levels: usize| format!("{{\"a\":{}{}}}", "[".repeat(levels), "]".repeat(levels));
+        for text in [
+            "{}",
+            " {} ",
+            r#"{"a":1.10,"b":-0.0,"c":1e400,"d":[null,true,"x",{}],"e":"\ud83d\ude00"}"#,
+            r#"{"$serde_json::private::Number":"x"}"#,
+            r#"{"a":{"$serde_json::private::Number":"12"}}"#,
+            &nested(126),
+        ] {
+            let data = Data::from_text(text.to_owned().into());
+            assert!(data.is_object(), "{text}");
+            assert_eq!(data.map(), &serde_json::from_str::<Map>(text).unwrap());
+        }
+        for text in [
+            "",
+            "{",
+            "{]}",
+            "[]",
+            "{}{}",
+            "{nonsense}",
+            r#"{"a":1,}"#,
+            r#"{"a":01}"#,
+            r#"{"a":1.}"#,
+            r#"{"a":"\ud83d"}"#,
+            r#"{"a":"\x"}"#,
+            r#"{1:1}"#,
+            r#"{"a":{"$serde_json::private::Number":"x"}}"#,
+            r#"{"a":{"$serde_json::private::Number":"1","b":2}}"#,
+            &nested(127),
+        ] {
+            let data = Data::from_text(text.to_owned().into());
+            assert!(!data.is_object(), "{text}");
+        }
     }
 
     #[test]

@@ -115,6 +115,11 @@ pub trait Engine: Send + Sync + 'static {
     /// Is the medium there?
     fn ping(&self) -> impl Future<Output = Result<(), Error>> + Send;
 
+    /// Can nobody but this process write to the medium?
+    fn is_own(&self) -> bool {
+        false
+    }
+
     /// Goes by these settings from now on, as far as it can while it is in use.
     fn reload(&self, _: &Config) {}
 }

@@ -94,8 +94,12 @@ impl<E: Engine> Keyed<E> {
         }
         let rules = self.rules();
         let Rules { realm, codec, .. } = &*rules;
-        let (entry, history) =
-            codec.decode(realm, &key, &stored.value).map_err(|unreadable| unreadable.under(&key))?;
+        let decoded = if self.engine.is_own() {
+            codec.decode_own(realm, &key, &stored.value)
+        } else {
+            codec.decode(realm, &key, &stored.value)
+        };
+        let (entry, history) = decoded.map_err(|unreadable| unreadable.under(&key))?;
         if codec.is_old(&stored.value) {
             self.counts.old_seals.inc();
         }

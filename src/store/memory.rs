@@ -307,6 +307,10 @@ impl Engine for Memory {
         Ok(cleared)
     }
 
+    fn is_own(&self) -> bool {
+        true
+    }
+
     async fn ping(&self) -> Result<(), Error> {
         Ok(())
     }

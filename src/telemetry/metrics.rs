@@ -49,6 +49,7 @@ pub struct Metrics {
     backend_errors: [IntCounter; BackendError::ALL.len()],
     limits: [IntCounter; Limit::ALL.len()],
     open_backend_connections: IntGauge,
+    private_clients: IntGauge,
     /// Sessions created, those of a flush with data included.
     pub creates: IntCounter,
     /// Sessions ended by flush, or by an expiry in the past.
@@ -119,6 +120,7 @@ impl Metrics {
             interim_dropped: book.counter("coatroom_interim_responses_dropped_total", "Informational responses (1xx) of the backend that were not passed on."),
             limits: book.counters("coatroom_limits_reached_total", "Times that somebody met a limit, by the setting's name.", "limit", Limit::ALL.map(Limit::label)),
             open_backend_connections: book.gauge("coatroom_backend_connections", "Connections to the backend that are open."),
+            private_clients: book.gauge("coatroom_private_clients", "Clients that have a connection to the backend for themselves, to authenticate it (NTLM, Negotiate)."),
             backend_connections: book.counter("coatroom_backend_connections_total", "Connections opened to the backend."),
             panics: book.counter("coatroom_panics_total", "Panics caught; each is a bug and a lost request."),
             registry: book.close(),
@@ -197,6 +199,11 @@ impl Metrics {
     pub fn backend_connection(&self) -> Raised {
         self.backend_connections.inc();
         Raised::new(&self.open_backend_connections)
+    }
+
+    /// Counts a client with a connection to the backend for itself until the guard is dropped.
+    pub fn private_client(&self) -> Raised {
+        Raised::new(&self.private_clients)
     }
 
     /// Counts a request as in flight until the guard is dropped.

@@ -26,6 +26,8 @@ pub enum Sort {
     Cookie = 1 << 7,
     /// `Set-Cookie`.
     SetCookie = 1 << 8,
+    /// `Authorization`.
+    Authorization = 1 << 9,
 }
 
 /// The sorts of headers that a message had when it was looked at.
@@ -57,6 +59,7 @@ fn sorts(name: &str) -> u16 {
         "forwarded" => Sort::Origin as u16,
         "x-request-id" => Sort::RequestId as u16,
         "cookie" => Sort::Cookie as u16,
+        "authorization" => Sort::Authorization as u16,
         "set-cookie" => Sort::SetCookie as u16,
         _ if name.starts_with(X_FORWARDED) => Sort::Origin as u16,
         _ => 0,
@@ -81,6 +84,7 @@ mod tests {
             ("X-Request-Id", Sort::RequestId),
             ("Cookie", Sort::Cookie),
             ("Set-Cookie", Sort::SetCookie),
+            ("Authorization", Sort::Authorization),
         ] {
             let name = HeaderName::try_from(name).expect("a name");
             let mut headers: HeaderMap = [(name, HeaderValue::from_static("x"))].into_iter().collect();

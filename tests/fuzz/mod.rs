@@ -47,6 +47,11 @@ fn routes_are_those_of_a_slow_model() {
 }
 
 #[test]
+fn responses_are_read_as_a_slow_reader_reads_them() {
+    replay("response", targets::response::check);
+}
+
+#[test]
 fn nobody_sees_what_is_not_theirs_in_an_exchange() {
     replay("exchange", targets::exchange::check);
 }

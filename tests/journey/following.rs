@@ -19,6 +19,7 @@ const ELSEWHERE: &[&str] = &[
     "log.access",
     "log.level",
     "proxy.backend_idle_timeout",
+    "proxy.backend_max_age",
     "proxy.body_timeout",
     "proxy.drain_delay",
     "proxy.drain_timeout",
@@ -219,6 +220,20 @@ fn how_long_a_connection_to_the_backend_is_kept_follows() {
     let opened = || running.child.metric("coatroom_backend_connections_total");
     running.browser().get("/");
     running.write(&format!("{EXPLAIN}proxy.backend_idle_timeout = 0"));
+    running.hang_up(APPLIED);
+    // Each worker opens one in any case.
+    until(|| {
+        running.browser().get("/");
+        (opened() > 8).then_some(())
+    });
+}
+
+#[test]
+fn how_old_a_connection_to_the_backend_may_be_follows() {
+    let running = Running::with(EXPLAIN);
+    let opened = || running.child.metric("coatroom_backend_connections_total");
+    running.browser().get("/");
+    running.write(&format!("{EXPLAIN}proxy.backend_max_age = '1ms'"));
     running.hang_up(APPLIED);
     // Each worker opens one in any case.
     until(|| {

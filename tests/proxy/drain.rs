@@ -121,7 +121,13 @@ fn clients_are_welcome_until_the_delay_is_over() {
     for mut line in [client, Line::to(address)] {
         line.send(GET);
         answer(&mut backend);
-        assert_eq!(line.reply().text(), "ok", "load balancers take their time");
+        let reply = line.reply();
+        assert_eq!((reply.text(), reply.header("connection")), ("ok".to_owned(), Some("close")));
+        assert_eq!(
+            line.ends(),
+            End::Closed,
+            "load balancers take their time, and their next requests elsewhere"
+        );
     }
     stopping.join().expect("it stops");
     refuses(address);

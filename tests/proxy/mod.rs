@@ -10,9 +10,11 @@ mod hangup;
 mod headers;
 mod limits;
 mod pressure;
+mod private;
 mod process;
 mod responses;
 mod reuse;
+mod rolling;
 mod timers;
 mod upgrade;
 

@@ -1,6 +1,11 @@
 //! Connections that are kept: which one is used next, and which is never used again.
 
+use std::time::Duration;
+
+use coatroom::time::Length;
+
 use super::{GET, OK, answer, before, under_way};
+use crate::support::child::until;
 use crate::support::{End, Line, Stage, send};
 
 /// Whether the client's next request goes over this connection of the backend's.
@@ -295,7 +300,7 @@ fn a_response_that_nobody_reads_to_its_end_takes_its_connection_with_it() {
 fn a_connection_kept_too_long_is_closed() {
     let stage = Stage::new();
     let sidecar = super::with(&stage, |config| {
-        config.proxy.backend_idle_timeout = coatroom::time::Length::millis(100);
+        config.proxy.backend_idle_timeout = Length::millis(100);
     });
     let mut client = Line::to(sidecar.address());
     client.send(GET);
@@ -303,6 +308,75 @@ fn a_connection_kept_too_long_is_closed() {
     answer(&mut backend);
     client.reply();
     assert_eq!(backend.ends(), End::Closed);
+}
+
+#[test]
+fn a_connection_of_some_age_is_not_used_again_however_busy_it_is() {
+    let backend = crate::support::Backend::obedient();
+    let sidecar = crate::support::Sidecar::with(backend.address, |config| {
+        config.proxy.workers = 1;
+        config.proxy.backend_max_age = Length::millis(100);
+    });
+    let mut client = Line::to(sidecar.address());
+    let opened = || sidecar.metric("coatroom_backend_connections_total");
+    for n in 1..=3 {
+        until(|| {
+            assert_eq!(client.ask(GET).text(), "ok");
+            (opened() > n).then_some(())
+        });
+    }
+    sidecar.until("coatroom_backend_connections", 0);
+}
+
+#[test]
+fn with_no_limit_to_its_age_a_connection_is_used_for_ever() {
+    let backend = crate::support::Backend::obedient();
+    let sidecar = crate::support::Sidecar::with(backend.address, |config| {
+        config.proxy.workers = 1;
+        config.proxy.backend_max_age = Length::secs(0);
+    });
+    let mut client = Line::to(sidecar.address());
+    for _ in 0..50 {
+        assert_eq!(client.ask(GET).text(), "ok");
+    }
+    assert_eq!(sidecar.metric("coatroom_backend_connections_total"), 1);
+}
+
+#[test]
+fn an_upload_that_is_already_answered_takes_the_time_that_its_client_takes() {
+    let stage = Stage::new();
+    let sidecar = super::with(&stage, |config| {
+        config.proxy.head_timeout = Length::millis(100);
+        config.proxy.backend_idle_timeout = Length::millis(100);
+    });
+    let mut client = Line::to(sidecar.address());
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n01234");
+    let mut busy = stage.accept();
+    busy.head();
+    busy.bytes(5);
+    busy.send(OK);
+    client.reply();
+    assert!(busy.peek(Duration::from_millis(300)).is_empty());
+    client.send("56789");
+    assert_eq!(busy.bytes(5), b"56789");
+    uses(&mut client, &mut busy);
+}
+
+#[test]
+fn a_backend_that_takes_no_more_of_an_upload_which_it_has_answered_is_left() {
+    let stage = Stage::new();
+    let sidecar = super::with(&stage, |config| config.proxy.head_timeout = Length::millis(100));
+    let mut client = Line::to(sidecar.address());
+    client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", 1_u64 << 40));
+    let mut stuck = stage.accept();
+    stuck.head();
+    stuck.send(OK);
+    client.reply();
+    // More than anybody's buffers hold.
+    let piece = vec![b'x'; 1 << 20];
+    until(|| (!client.try_send(&piece)).then_some(()));
+    sidecar.until("coatroom_backend_connections", 0);
+    sidecar.until("coatroom_http_connections", 0);
 }
 
 #[test]

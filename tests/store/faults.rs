@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use coatroom::manager::Manager;
-use coatroom::session::{Cookie, Directive, Found, Key, Mode, Reason, Row, Shown, Token};
+use coatroom::session::data::Data;
+use coatroom::session::record::Entry;
+use coatroom::session::{Cookie, Directive, Found, Key, Mode, Reason, Record, Row, Scope, Shown, Token};
+use coatroom::store::codec::Codec;
 use coatroom::store::engine::{Engine, Stored, Swap, Worth};
 use coatroom::store::memory::Memory;
 use coatroom::store::{self, Failed, Kind, Outcome};
@@ -410,10 +413,18 @@ async fn a_corrupt_record_is_an_error_and_is_kept() {
     let (spy, rig, _) = faulty();
     let token = Token::from_bits(&[5; 20]);
     let (key, until) = (Key::of("", &token), rig.now().plus(AGE));
-    for (n, value) in
-        [&b""[..], b"1:", b"1:AAAAAAL", b"2:AAAAAAL\n{}", b"flaskdj:alkdjf"].into_iter().enumerate()
-    {
-        let stored = Stored { value: Bytes::from_static(value), revision: revision(n as u64 + 1), until };
+    // Its checksum is right, so whoever wrote it has read how that is done.
+    let live = |data: &'static str| {
+        let record = Record {
+            data: Data::from_text(Bytes::from_static(data.as_bytes())),
+            ..Record::new(Scope(1), rig.now())
+        };
+        Codec::default().encode("", &key, &Entry::Live(record), &[None; 3]).expect("nothing is sealed")
+    };
+    let none = [&b""[..], b"1:", b"1:AAAAAAL", b"2:AAAAAAL\n{}", b"flaskdj:alkdjf"];
+    let none = none.into_iter().map(Bytes::from_static);
+    for (n, value) in none.chain(["{nonsense}", "{\"a\":1,}"].map(live)).enumerate() {
+        let stored = Stored { value, revision: revision(n as u64 + 1), until };
         assert_eq!(spy.engine().add(&key, stored.clone(), Worth::Known).await, Ok(true));
         let error = rig.store.load(&token, rig.now()).await.unwrap_err();
         assert_eq!(error.kind, Kind::Corrupt);

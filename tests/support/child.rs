@@ -31,12 +31,22 @@ impl Child {
         Self::limited(backend, flags, ":")
     }
 
-    /// The same after a command of the shell, `ulimit` say.
+    /// The same on these addresses.
+    pub fn at(address: SocketAddr, telemetry: SocketAddr, backend: &str, flags: &[&str]) -> Self {
+        Self::start([address, telemetry], backend, flags, ":")
+    }
+
+    /// The same as [`Child::before`] after a command of the shell, `ulimit` say.
     pub fn limited(backend: &str, flags: &[&str], first: &str) -> Self {
+        Self::start([SocketAddr::from(([127, 0, 0, 1], 0)); 2], backend, flags, first)
+    }
+
+    fn start(addresses: [SocketAddr; 2], backend: &str, flags: &[&str], first: &str) -> Self {
+        let [address, telemetry] = addresses.map(|address| address.to_string());
         let mut process = Command::new("sh")
             .args(["-c", &format!("{first}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_coatroom")])
             .args(SERVE)
-            .args(["--listen", "127.0.0.1:0", "--telemetry-listen", "127.0.0.1:0", "--backend", backend])
+            .args(["--listen", &address, "--telemetry-listen", &telemetry, "--backend", backend])
             .args(flags)
             .stderr(Stdio::piped())
             .stdout(Stdio::null())

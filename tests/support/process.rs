@@ -94,6 +94,13 @@ impl Program {
         Self::start(&mut command, "listening on ")
     }
 
+    /// A backend that authenticates connections.
+    pub fn ntlm() -> Self {
+        let mut command = Command::new("node");
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/backends/ntlm/app.js"));
+        Self::start(&mut command, "listening on ")
+    }
+
     /// The application in shell, behind lighttpd.
     pub fn cgi() -> Self {
         Self::lighttpd("cgi")
@@ -195,6 +202,21 @@ impl Program {
         });
         nginx.folder = Some(folder);
         nginx
+    }
+
+    /// HAProxy with these settings, but for its port, and with its state at `/haproxy;csv`.
+    pub fn haproxy(settings: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut haproxy = Self::on_a_free_port("Loading success", |port| {
+            let front = format!("bind 127.0.0.1:{port}\n  stats enable\n  stats uri /haproxy");
+            let file = folder.path().join("haproxy.cfg");
+            fs::write(&file, settings.replace("bind :80", &front)).expect("written");
+            let mut command = Command::new("haproxy");
+            command.args(["-W", "-db", "-f"]).arg(file);
+            command
+        });
+        haproxy.folder = Some(folder);
+        haproxy
     }
 
     /// A client with an empty cookie jar.

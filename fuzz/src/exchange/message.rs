@@ -211,6 +211,8 @@ impl<S: Read> Wire<S> {
             Err(error) if [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()) => {
                 Err(Fault::Silent)
             }
+            // libFuzzer's own clock.
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
             Err(_) => Err(Fault::End),
         }
     }

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,8 +11,9 @@ use tracing::debug;
 
 use super::connection::Connection;
 use super::decoder::{Decoder, Piece};
-use super::pool::Pool;
+use super::owner::Home;
 use super::sending::{Broken, Sending};
+use crate::drain::Guard;
 
 /// The body, and with it the connection: at its end that is free for the next request; if this is dropped before its
 /// end so is the connection.
@@ -30,11 +30,11 @@ pub struct Answer {
 struct Rest {
     connection: Connection,
     decoder: Decoder,
-    /// What the backend has answered before it has taken it.
-    sending: Option<Sending>,
+    /// What the backend has answered before it has taken it; it keeps a drain from ending.
+    sending: Option<(Sending, Guard)>,
     /// `None` for a connection that must not be used again.
-    pool: Option<Arc<Pool>>,
-    /// What the rest of a request may take when its response is over.
+    home: Option<Home>,
+    /// What the backend may take, when its response is over, to take more of the request.
     patience: Duration,
 }
 
@@ -43,12 +43,12 @@ impl Answer {
     pub fn new(
         connection: Connection,
         decoder: Decoder,
-        sending: Option<Sending>,
-        pool: Option<Arc<Pool>>,
+        sending: Option<(Sending, Guard)>,
+        home: Option<Home>,
         patience: Duration,
     ) -> Self {
         let exact = decoder.exact();
-        let mut rest = Rest { connection, decoder, sending, pool, patience };
+        let mut rest = Rest { connection, decoder, sending, home, patience };
         let whole = rest.whole();
         if rest.decoder.is_over() {
             rest.part();
@@ -72,13 +72,13 @@ impl Rest {
     }
 
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Piece>> {
-        if let Some(sending) = &mut self.sending
+        if let Some((sending, _)) = &mut self.sending
             && let Poll::Ready(sent) = sending.poll(cx, &mut self.connection)
         {
             self.sending = None;
             match sent {
                 Ok(()) => {}
-                Err(Broken::Backend(_)) => self.pool = None,
+                Err(Broken::Backend(_)) => self.home = None,
                 // The backend will never have all of it, and the client has nothing more to say.
                 Err(Broken::Client(cut)) => return Poll::Ready(Err(io::Error::other(cut))),
             }
@@ -102,17 +102,26 @@ impl Rest {
 
     /// The response is over: the connection is free, or busy with the rest of the request yet.
     fn part(mut self) {
-        let Some(pool) = self.pool else { return };
+        let Some(home) = self.home else { return };
         if !self.connection.inbox.is_empty() {
             debug!("the backend said more than its response: its connection is closed");
             return;
         }
-        let Some(mut sending) = self.sending else { return pool.give_back(self.connection) };
+        let Some((mut sending, guard)) = self.sending else { return home.give_back(self.connection) };
         tokio::spawn(async move {
-            let sent = std::future::poll_fn(|cx| sending.poll(cx, &mut self.connection));
-            if let Ok(Ok(())) = tokio::time::timeout(self.patience, sent).await {
-                pool.give_back(self.connection);
+            loop {
+                let taken = sending.taken();
+                let sent = std::future::poll_fn(|cx| sending.poll(cx, &mut self.connection));
+                match tokio::time::timeout(self.patience, sent).await {
+                    Ok(Ok(())) => break home.give_back(self.connection),
+                    // Who is waited for is the client, which has a time of its own, or the backend goes on.
+                    Err(_) if sending.waits_for_the_client() || sending.taken() > taken => {}
+                    _ => {
+                        break debug!("the backend does not take the rest of a request that it has answered");
+                    }
+                }
             }
+            drop(guard);
         });
     }
 }

@@ -22,14 +22,16 @@ pub struct Connection {
     pub(super) stream: Stream,
     /// What has come.
     pub(super) inbox: BytesMut,
+    /// When it came about, by its pool's clock.
+    pub(super) born: u64,
     /// Free for another one when this one is gone, and the count of those that are open.
     _place: (Seat, Raised),
 }
 
 impl Connection {
     /// A connection that nothing has come over yet.
-    pub fn new(stream: Stream, place: (Seat, Raised)) -> Self {
-        Self { stream, inbox: BytesMut::new(), _place: place }
+    pub fn new(stream: Stream, born: u64, place: (Seat, Raised)) -> Self {
+        Self { stream, inbox: BytesMut::new(), born, _place: place }
     }
 
     /// May the next request go over it? Whatever comes between two exchanges is nobody's answer, and the connection

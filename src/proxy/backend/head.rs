@@ -19,7 +19,7 @@ const HEADERS: usize = 128;
 
 /// What a response's head says.
 #[derive(Debug)]
-pub(super) struct Head {
+pub struct Head {
     /// Status, version and headers.
     pub response: Response<()>,
     /// How its body ends.
@@ -36,7 +36,7 @@ pub(super) struct Head {
 ///
 /// # Errors
 /// Says what is wrong with it; the connection must not be used again.
-pub(super) fn take(inbox: &mut BytesMut, method: &Method) -> Result<Option<Head>, &'static str> {
+pub fn take(inbox: &mut BytesMut, method: &Method) -> Result<Option<Head>, &'static str> {
     if inbox.is_empty() {
         return Ok(None);
     }
@@ -45,9 +45,9 @@ pub(super) fn take(inbox: &mut BytesMut, method: &Method) -> Result<Option<Head>
     let mut config = ParserConfig::default();
     config.allow_spaces_after_header_name_in_responses(true);
     let length = match config.parse_response_with_uninit_headers(&mut parsed, inbox, &mut lines) {
-        Ok(Status::Complete(length)) => length,
+        Ok(Status::Complete(length)) if length <= MOST => length,
         Ok(Status::Partial) if inbox.len() < MOST => return Ok(None),
-        Ok(Status::Partial) => return Err("its head is longer than 384 KiB"),
+        Ok(_) => return Err("its head is longer than 384 KiB"),
         Err(httparse::Error::TooManyHeaders) => return Err("it has more than 128 headers"),
         Err(_) => return Err("it does not begin as a response does"),
     };

@@ -6,8 +6,9 @@
 mod address;
 mod answer;
 mod connection;
-mod decoder;
-mod head;
+pub mod decoder;
+pub mod head;
+mod owner;
 mod pool;
 mod sending;
 mod stream;
@@ -17,20 +18,23 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use tokio::time::timeout;
 
 pub use self::address::Address;
 pub use self::answer::Answer;
 pub use self::connection::Connection;
 use self::head::Head;
+pub use self::owner::Owner;
+use self::owner::{Home, is_claimed, is_offered};
 use self::pool::Pool;
 use self::sending::{Broken, Sending};
 use super::body::{Body, Customs, Cut, Upload};
 use super::error::{Error, Kind};
 use super::room::{Room, Seat};
 use super::timer::{Alarm, Elapsed, Wheel};
-use super::{Caller, Rules, check};
+use super::{Caller, Client, Rules, check};
+use crate::drain::Drain;
 use crate::telemetry::metrics::{BackendError, Limit, Metrics};
 
 /// What an exchange with the backend goes by.
@@ -42,6 +46,8 @@ pub struct Terms {
     pub head_timeout: Duration,
     /// `proxy.backend_idle_timeout`.
     pub idle_timeout: Duration,
+    /// `proxy.backend_max_age`; zero where there is no limit.
+    pub max_age: Duration,
     /// What trailers must get past.
     pub customs: Customs,
 }
@@ -51,6 +57,7 @@ pub struct Backend {
     address: Address,
     pool: Arc<Pool>,
     metrics: Arc<Metrics>,
+    drain: Drain,
 }
 
 /// How sending a request ended that got no response.
@@ -69,8 +76,8 @@ enum Failed {
 
 impl Backend {
     /// A backend without a connection yet.
-    pub fn new(address: Address, wheel: Wheel, room: Room, metrics: Arc<Metrics>) -> Self {
-        Self { address, pool: Pool::new(wheel, room), metrics }
+    pub fn new(address: Address, wheel: Wheel, room: Room, metrics: Arc<Metrics>, drain: Drain) -> Self {
+        Self { address, pool: Pool::new(wheel, room), metrics, drain }
     }
 
     /// What stands in `Host` where a client sends none.
@@ -78,9 +85,9 @@ impl Backend {
         self.address.host()
     }
 
-    /// Closes connections that nobody has used for this long.
-    pub fn close_idle(&self, idle_timeout: Duration) {
-        self.pool.close_idle(idle_timeout);
+    /// Closes connections that are kept for nobody.
+    pub fn close_idle(&self, terms: &Terms) {
+        self.pool.close_idle(terms);
     }
 
     /// Closes connections that nobody uses, for those who wait to open one, be they other workers.
@@ -94,8 +101,9 @@ impl Backend {
     /// is untouched, is then sent once more, over a new connection: whatever its method if nothing of it was sent, else
     /// if doing it twice does what doing it once does (RFC 9110 §9.2.2).
     ///
-    /// A request that asks for another protocol has a connection of its own. [`Client::begun`](super::Client::begun) is told when there is a
-    /// connection for the request to go over.
+    /// A request that asks for another protocol has a connection of its own, and a client that authenticates
+    /// connections has one for all of its requests. [`Client::begun`]
+    /// is told when there is a connection for the request to go over.
     ///
     /// # Errors
     /// [`Kind::Backend`], or [`Kind::Body`] and [`Kind::Timeout`] where the client broke its request off.
@@ -110,7 +118,11 @@ impl Backend {
         let (rules, client) = (&*caller.rules, &*caller.client);
         let terms = &rules.terms;
         let mut sending = Sending::new(head, upload);
-        let mut kept = if asked.is_none() { self.pool.take(terms.idle_timeout) } else { None };
+        let mut kept = match client.owner.get() {
+            Some(owner) => owner.take(terms),
+            None if asked.is_none() => self.pool.take(terms),
+            None => None,
+        };
         loop {
             let fresh = kept.is_none();
             let mut connection = match kept.take() {
@@ -123,7 +135,15 @@ impl Backend {
             let failed = match answered {
                 Ok((head, sent)) => {
                     sending.answered();
-                    return self.answer(connection, head, (!sent).then_some(sending), terms, asked);
+                    if is_offered(&head.response) {
+                        self.own(client);
+                    }
+                    let home = match client.owner.get() {
+                        Some(owner) => Some(Home::Own(owner.clone())),
+                        None if asked.is_none() => Some(Home::Shared(self.pool.clone())),
+                        None => None,
+                    };
+                    return self.answer(connection, head, (!sent).then_some(sending), terms, asked, home);
                 }
                 Err(failed) => failed,
             };
@@ -208,15 +228,28 @@ impl Backend {
         sending: Option<Sending>,
         terms: &Terms,
         asked: Option<&HeaderValue>,
+        home: Option<Home>,
     ) -> Result<Response<Body>, Error> {
         if head.response.status() == StatusCode::SWITCHING_PROTOCOLS {
             check::switch(&head.response, asked)
                 .inspect_err(|_| self.metrics.backend_error(BackendError::Protocol))?;
             return Ok(head.response.map(|()| Body::switched(connection)));
         }
-        let pool = (head.kept && asked.is_none()).then(|| self.pool.clone());
-        let answer = Answer::new(connection, head.decoder, sending, pool, terms.idle_timeout);
+        let home = home.filter(|_| head.kept);
+        let sending = sending.map(|sending| (sending, self.drain.guard()));
+        let answer = Answer::new(connection, head.decoder, sending, home, terms.head_timeout);
         Ok(head.response.map(|()| Body::streamed(answer, terms.customs.clone())))
+    }
+
+    /// Gives a client a connection of its own if it authenticates connections, as these headers of its request say.
+    pub fn claim(&self, client: &Client, headers: &HeaderMap) {
+        if is_claimed(headers) {
+            self.own(client);
+        }
+    }
+
+    fn own(&self, client: &Client) {
+        client.owner.get_or_init(|| Owner::new(&self.pool, self.metrics.private_client()));
     }
 
     fn blame(&self, failed: Failed, waits_for_the_client: bool) -> Error {
@@ -258,7 +291,7 @@ impl Backend {
             Ok(dialled) => dialled.map_err(|error| refuse(BackendError::Connect, error))?,
             Err(_) => return Err(refuse(BackendError::ConnectTimeout, io::ErrorKind::TimedOut.into())),
         };
-        Ok(Connection::new(stream, (seat, self.metrics.backend_connection())))
+        Ok(Connection::new(stream, self.pool.now(), (seat, self.metrics.backend_connection())))
     }
 }
 

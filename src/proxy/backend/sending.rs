@@ -26,8 +26,8 @@ pub struct Sending {
     framing: Framing,
     /// Has anything of the body been taken from the client?
     touched: bool,
-    /// Has anything gone to the backend?
-    begun: bool,
+    /// How many bytes have gone to the backend.
+    taken: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -60,7 +60,7 @@ impl Sending {
             body,
             framing,
             touched: false,
-            begun: false,
+            taken: 0,
         }
     }
 
@@ -74,7 +74,12 @@ impl Sending {
 
     /// Has any byte of it gone to the backend?
     pub const fn has_begun(&self) -> bool {
-        self.begun
+        self.taken > 0
+    }
+
+    /// How many bytes of it have gone to the backend.
+    pub const fn taken(&self) -> u64 {
+        self.taken
     }
 
     /// Is the client's next piece waited for, by a backend that would take it?
@@ -164,7 +169,7 @@ impl Sending {
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
-        self.begun = true;
+        self.taken += written as u64;
         let of_head = written.min(head.len());
         let of_piece = (written - of_head).min(self.piece.len());
         self.piece.advance(of_piece);

@@ -13,6 +13,7 @@ use self::sealed::{KeyId, Ring, SealKey};
 use super::{Config, Error, Kind, Unsealed};
 use crate::secret::Material;
 use crate::session::Key;
+use crate::session::data::Data;
 use crate::session::record::{Entry, History};
 
 /// Writes records, and reads what was written. A clone shares the keys; new keys are a new codec.
@@ -80,11 +81,23 @@ impl Codec {
     }
 
     /// Reads what was written under the same key of the same realm, sealed or not: setting or changing the keys logs
-    /// nobody out.
+    /// nobody out. Anybody can make a checksum, so the data of what is not sealed is looked at, be it JSON.
     ///
     /// # Errors
     /// [`Unreadable`] for anything else: no byte of it is used.
     pub fn decode(&self, realm: &str, key: &Key, value: &Bytes) -> Result<(Entry, History), Unreadable> {
+        let read = self.decode_own(realm, key, value)?;
+        if !sealed::is_sealed(value) && !read.0.data().is_none_or(Data::is_object) {
+            return Err(Corrupt::Data.into());
+        }
+        Ok(read)
+    }
+
+    /// The same from a medium that nobody but this process can write to, whose data is JSON as it always was.
+    ///
+    /// # Errors
+    /// As [`Codec::decode`].
+    pub fn decode_own(&self, realm: &str, key: &Key, value: &Bytes) -> Result<(Entry, History), Unreadable> {
         if sealed::is_sealed(value) {
             return self.ring.open(realm, key, value);
         }

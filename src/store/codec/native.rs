@@ -45,6 +45,9 @@ pub enum Corrupt {
     /// The checksum is right, and the fields make no sense: another version wrote them.
     #[error("its fields can't be read")]
     Fields,
+    /// The checksum is right, and the data is no JSON: somebody else wrote it.
+    #[error("its data is not a JSON object")]
+    Data,
 }
 
 /// Is this the kind of a session?
@@ -170,7 +173,7 @@ pub fn decode(key: &Key, value: &Bytes) -> Result<(Entry, History), Corrupt> {
 }
 
 /// Can this be an object as [`Data::text`] writes it, for any backend to get? A right checksum tells who has not changed
-/// the data, not who wrote it; what is sealed is ours. It isn't parsed.
+/// the data, not who wrote it; what is sealed is ours. Whether it is JSON is asked by whoever can't know.
 fn is_text(data: &Data) -> bool {
     let text = &data.text()[..];
     text.starts_with(b"{") && text.ends_with(b"}") && is_visible(text)

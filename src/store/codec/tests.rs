@@ -205,12 +205,23 @@ fn no_two_seals_have_the_same_nonce_or_the_same_bytes() {
 #[test]
 fn a_session_of_200_bytes_stays_small() {
     let Entry::Live(mut record) = entries().remove(0) else { panic!("a session") };
-    record.data =
-        crate::session::data::Data::from_text(Bytes::from(format!("{{\"pad\":\"{}\"}}", "x".repeat(190))));
+    record.data = Data::from_text(Bytes::from(format!("{{\"pad\":\"{}\"}}", "x".repeat(190))));
     let value = sealed(&sealing(&[1]), &Entry::Live(record));
     assert!(value.len() <= 200 + 32 + 26, "{}", value.len());
     let length = value.len();
     assert_eq!(value.try_into_mut().unwrap().capacity(), length, "and takes no more than that");
+}
+
+#[test]
+fn data_that_is_no_json_is_corrupt_unless_nobody_else_can_have_written_it() {
+    let codec = Codec::default();
+    for (n, data) in ["{nonsense}", "{\"a\":1,}", "{\"a\":\"\\ud800\"}"].into_iter().enumerate() {
+        let Entry::Live(mut record) = entries().remove(n) else { panic!("a session") };
+        record.data = Data::from_text(Bytes::from_static(data.as_bytes()));
+        let value = native::encode(&KEY, &Entry::Live(record), &[None; 3]);
+        assert_eq!(codec.decode(REALM, &KEY, &value), Err(Corrupt::Data.into()), "{data}");
+        assert!(codec.decode_own(REALM, &KEY, &value).is_ok(), "it isn't looked at");
+    }
 }
 
 #[test]
