@@ -11,8 +11,8 @@ use std::sync::LazyLock;
 
 use http::Request;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use memchr::memchr;
 use memchr::memmem::Finder;
-use memchr::{memchr, memchr_iter};
 
 /// Finds the end of a head.
 static END: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
@@ -113,7 +113,11 @@ impl Heads {
 
 /// Does a line end in LF alone?
 fn has_bare_lf(head: &[u8]) -> bool {
-    memchr_iter(b'\n', head).any(|at| at == 0 || head[at - 1] != b'\r')
+    // All bytes are looked at, many at once: lines are too short for a search.
+    let bare = |before: u8, byte: u8| u8::from(byte == b'\n') & u8::from(before != b'\r');
+    let first = u8::from(head.first() == Some(&b'\n'));
+    head.iter().zip(head.iter().skip(1)).fold(first, |found, (before, byte)| found | bare(*before, *byte))
+        != 0
 }
 
 /// Is there a `#` in the target? A method may have one.

@@ -126,32 +126,29 @@ impl Jar {
 
     /// Notes our pairs of one line; `Some` is the line without them, `None` a line that has none.
     fn scan(&self, line: &[u8], shown: &mut Shown) -> Option<Vec<u8>> {
-        let ours = |pair: &[u8]| self.value(pair).is_some();
-        if !line.split(|byte| *byte == b';').any(ours) {
-            return None;
-        }
-        let mut rest: Vec<u8> = Vec::with_capacity(line.len());
-        let mut first = true;
+        let mut rest: Option<Vec<u8>> = None;
+        let (mut at, mut kept) = (0, false);
         for pair in line.split(|byte| *byte == b';') {
+            let begin = at;
+            at += pair.len() + 1;
             if let Some((issue, value)) = self.value(pair) {
                 self.note(issue, value, shown);
+                // What stands before it stays, and the semicolon in between goes.
+                rest.get_or_insert_with(|| line[..begin.saturating_sub(1)].to_vec());
                 continue;
             }
-            if first {
-                // What stood before it went, and with it the one space behind the semicolon.
-                let after_ours = pair.as_ptr() != line.as_ptr();
-                rest.extend_from_slice(if after_ours {
-                    pair.strip_prefix(b" ").unwrap_or(pair)
+            if let Some(rest) = &mut rest {
+                if kept {
+                    rest.push(b';');
+                    rest.extend_from_slice(pair);
                 } else {
-                    pair
-                });
-            } else {
-                rest.push(b';');
-                rest.extend_from_slice(pair);
+                    // What stood before it went, and with it the one space behind the semicolon.
+                    rest.extend_from_slice(pair.strip_prefix(b" ").unwrap_or(pair));
+                }
             }
-            first = false;
+            kept = true;
         }
-        Some(rest)
+        rest
     }
 
     /// The value of a pair that has our name, or a name of before: no trimming but SP and HTAB, with case.
