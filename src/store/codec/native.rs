@@ -28,6 +28,15 @@ use crate::time::Timestamp;
 pub(super) const KIND: usize = 8;
 /// The digits of numbers, in the order of base64url.
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+/// What each byte stands for as a digit; 64 for what is none.
+const VALUES: [u8; 256] = {
+    let (mut values, mut digit) = ([64; 256], 0);
+    while digit < 64 {
+        values[DIGITS[digit as usize] as usize] = digit;
+        digit += 1;
+    }
+    values
+};
 /// Digits of a checksum and of a scope: 32 bits.
 const WORD: usize = 6;
 /// Digits of a revision: 64 bits.
@@ -231,8 +240,10 @@ fn live<'a>(fields: &mut impl Iterator<Item = &'a str>, data: Data) -> Option<(R
 
 /// Reads a number.
 fn value(digits: &str) -> Option<u64> {
-    let digit = |byte: u8| memchr::memchr(byte, DIGITS).map(|digit| digit as u64);
-    let more = |number: u64, byte| (number >> 58 == 0).then(|| Some(number << 6 | digit(byte)?)).flatten();
+    let more = |number: u64, byte: u8| {
+        let digit = VALUES[usize::from(byte)];
+        (number >> 58 == 0 && digit < 64).then_some(number << 6 | u64::from(digit))
+    };
     (!digits.is_empty()).then(|| digits.bytes().try_fold(0, more)).flatten()
 }
 
