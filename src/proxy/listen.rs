@@ -32,6 +32,11 @@ use crate::time::Clock;
 const BACKLOG: i32 = 4096;
 /// Bytes that are kept at most of what a client sends or has not taken yet, where its head needs no more.
 const BUFFER: usize = 64 * 1024;
+/// Bytes that the system keeps at most of a response before it sends them. It tells of room in a buffer, which may have
+/// megabytes, when a third of it is free: a client that takes less than that within `proxy.body_timeout` would be taken
+/// for one that takes nothing.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 128 * 1024;
 /// Headers that hyper has room for if it is not told otherwise.
 const HEADERS: usize = 100;
 /// How long a listener rests that can't accept, for want of file descriptors say.
@@ -96,6 +101,9 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
     // What remains of connections of before is not in the way.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    // Those that are accepted have it from their listener.
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_notsent_lowat(UNSENT)?;
     Ok(socket)
 }
 

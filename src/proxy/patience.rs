@@ -78,7 +78,8 @@ impl Pace {
 /// Sets an alarm while a write waits for the other end, and stops it as soon as that takes anything.
 ///
 /// A client that reads nothing would otherwise keep its connection, and the backend's behind it, for ever. What it takes
-/// shows in steps, for the system tells of room in its own buffer only when there is a good deal of it.
+/// shows in steps, of half of what the listener lets the system keep unsent, or of what the client's own system has room
+/// for at once.
 pub struct Patient<T> {
     inner: T,
     alarm: Alarm,

@@ -4,6 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use coatroom::time::{Length, Stopwatch};
+use socket2::SockRef;
 
 use super::limits::reached;
 use super::{GET, OK, answer, is_problem, with};
@@ -275,6 +276,29 @@ fn a_client_that_reads_slowly_is_served() {
         thread::sleep(Duration::from_millis(20));
     }
     assert_eq!(sidecar.metric("coatroom_http_connections"), 1);
+    drop(client);
+    backend.rest();
+    pouring.join().expect("it ends with its connection");
+}
+
+/// The system tells of room in a buffer of megabytes only when a third of it is free; nobody is to be taken for dead
+/// until then.
+#[test]
+fn what_a_client_takes_little_by_little_is_seen() {
+    const PIECE: usize = 16 * 1024;
+    let stage = Stage::new();
+    let sidecar = impatient(&stage, 400);
+    let (mut client, mut backend) = endless(&sidecar, &stage);
+    SockRef::from(&*client.stream()).set_recv_buffer_size(PIECE).expect("a socket");
+    client.head();
+    let mut source = backend.twin();
+    let pouring = thread::spawn(move || while source.try_send([0; 100_000]) {});
+    let watch = Stopwatch::start();
+    while watch.elapsed().as_millis() < 1500 {
+        client.bytes(PIECE);
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!((sidecar.metric("coatroom_http_connections"), reached(&sidecar, "body_timeout")), (1, 0));
     drop(client);
     backend.rest();
     pouring.join().expect("it ends with its connection");
