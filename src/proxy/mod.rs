@@ -14,6 +14,7 @@ pub mod heads;
 mod hop;
 pub mod ids;
 pub mod limits;
+mod linger;
 pub mod listen;
 pub mod muted;
 pub mod nonce;

@@ -10,10 +10,9 @@ use std::time::Duration;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use hyper::server::conn::http1::{Builder, UpgradeableConnection};
+use hyper::server::conn::http1::{Builder, Parts, UpgradeableConnection};
 use hyper::service::Service;
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tracing::{debug, error, info, warn};
 
@@ -21,6 +20,7 @@ use super::body::Body;
 use super::error::{Error, Kind, Side};
 use super::finish::{Begun, Finish};
 use super::ids::Ids;
+use super::linger::linger;
 use super::muted::{Muted, Stage, Turn, Turns};
 use super::patience::{Patience, Patient};
 use super::timer::Alarm;
@@ -50,7 +50,7 @@ pub struct Served {
     closing: Closing,
     /// Has it brought a request yet?
     called: Arc<AtomicBool>,
-    _raised: Raised,
+    raised: Raised,
 }
 
 /// Why a connection ended, other than in good order.
@@ -96,15 +96,35 @@ impl Served {
             patience,
             closing: Closing::Open(signal),
             called,
-            _raised: raised,
+            raised,
         }
     }
 
     /// Serves it to its end.
     pub async fn serve(mut self) {
-        if let Err(over) = (&mut self).await {
-            self.apologise(&over).await;
+        let ended = (&mut self).await;
+        if let Some((stream, held)) = self.part(ended) {
+            linger(stream).await;
+            drop(held);
         }
+    }
+
+    /// Says what is still to be said. Where the client may be sending still it is to read that, or the response that it
+    /// got: its socket is returned, and what is held for as long as there is one.
+    fn part(self, ended: Result<(), Over>) -> Option<(TcpStream, impl Sized)> {
+        let parts = self.connection.into_parts()?;
+        let apology = match ended {
+            Ok(()) if self.turns.owe() => None,
+            Ok(()) => return None,
+            Err(over) => Some(apology(&over, self.stage, &parts)?),
+        };
+        let (socket, seat) = parts.io.into_inner().into_parts();
+        let stream = socket.into_inner();
+        if let Some(text) = apology {
+            // Whoever has not read a first answer gets no time for it.
+            stream.try_write(text.as_bytes()).ok()?;
+        }
+        Some((stream, (seat, self.raised, parts.service.guard)))
     }
 
     /// Sets the alarm for whoever's turn it is now. While a request is under way that is the exchange's affair.
@@ -139,42 +159,33 @@ impl Served {
             Closing::Open(_) | Closing::Asked => false,
         }
     }
+}
 
-    /// Tells a client why the head that it has begun is not waited for any longer, or is none.
-    async fn apologise(self, over: &Over) {
-        let Some(parts) = self.connection.into_parts() else { return };
-        let Visitor { proxy, metrics, ids, .. } = &parts.service;
-        let rules = proxy.rules.load();
-        let silent = |limit: Option<Limit>| {
-            limit.into_iter().for_each(|limit| metrics.limit(limit));
-            debug!("a connection with a client ended: {over}");
-        };
-        let (error, limit) = match (over, parts.io.said()) {
-            (
-                Over::Broke(_),
-                Some(StatusCode::URI_TOO_LONG | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
-            ) => {
-                let (error, limit) = head::excess(&parts.read_buf, &rules.limits);
-                (error, Some(limit))
-            }
-            // hyper says what it could not parse, and nothing of what stands there.
-            (Over::Broke(why), Some(_)) => (Error::new(Kind::BadRequest).saying(why.to_string()), None),
-            (Over::Broke(_), None) => return silent(None),
-            (Over::Stuck, _) => return silent(Some(Limit::BodyTimeout)),
-            (Over::Late, _) if self.stage == Stage::Busy => return silent(Some(Limit::BodyTimeout)),
-            (Over::Late, _) if parts.read_buf.is_empty() => return silent(Some(Limit::IdleTimeout)),
-            (Over::Late, _) => (Error::new(Kind::Timeout), Some(Limit::HeaderTimeout)),
-        };
-        limit.into_iter().for_each(|limit| metrics.limit(limit));
-        let (id, now) = (ids.next(), proxy.clock.now());
-        note(&error, &id, &rules);
-        let mut stream = parts.io.into_inner().into_inner().into_inner();
-        let text = reply::text(&error, &id, now);
-        // Whoever has not read a first answer gets no time for it.
-        if stream.try_write(text.as_bytes()).is_ok() {
-            drop(stream.shutdown().await);
+/// What a client is told whose head is not waited for any longer, or is none; nothing where it had its answer, or is gone.
+fn apology(over: &Over, stage: Stage, parts: &Parts<Socket, Visitor>) -> Option<String> {
+    let Visitor { proxy, metrics, ids, .. } = &parts.service;
+    let rules = proxy.rules.load();
+    let (limit, error) = match (over, parts.io.said()) {
+        (Over::Broke(_), Some(StatusCode::URI_TOO_LONG | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)) => {
+            let (error, limit) = head::excess(&parts.read_buf, &rules.limits);
+            (Some(limit), Some(error))
         }
-    }
+        // hyper says what it could not parse, and nothing of what stands there.
+        (Over::Broke(why), Some(_)) => (None, Some(Error::new(Kind::BadRequest).saying(why.to_string()))),
+        (Over::Broke(_), None) => (None, None),
+        (Over::Stuck, _) => (Some(Limit::BodyTimeout), None),
+        (Over::Late, _) if stage == Stage::Busy => (Some(Limit::BodyTimeout), None),
+        (Over::Late, _) if parts.read_buf.is_empty() => (Some(Limit::IdleTimeout), None),
+        (Over::Late, _) => (Some(Limit::HeaderTimeout), Some(Error::new(Kind::Timeout))),
+    };
+    limit.into_iter().for_each(|limit| metrics.limit(limit));
+    let Some(error) = error else {
+        debug!("a connection with a client ended: {over}");
+        return None;
+    };
+    let (id, now) = (ids.next(), proxy.clock.now());
+    note(&error, &id, &rules);
+    Some(reply::text(&error, &id, now))
 }
 
 impl fmt::Display for Over {

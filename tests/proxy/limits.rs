@@ -98,7 +98,8 @@ fn a_body_whose_length_is_known_may_have_its_bytes_and_not_one_more() {
     assert_eq!(reached(&sidecar, "max_body_bytes"), 2);
 }
 
-const CHUNKED: &str = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+/// A request whose body has no length.
+pub const CHUNKED: &str = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
 
 #[test]
 fn a_body_in_chunks_is_cut_off_when_it_is_too_long() {

@@ -9,6 +9,7 @@ mod framing;
 mod hangup;
 mod headers;
 mod limits;
+mod linger;
 mod pressure;
 mod process;
 mod responses;
