@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +11,10 @@ use hyper::server::conn::http1::Builder;
 use hyper_util::rt::TokioIo;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 use tracing::{debug, warn};
 
+use super::crowd::Crowd;
 use super::descriptors;
 use super::finish::Begun;
 use super::ids::Ids;
@@ -20,7 +23,7 @@ use super::muted::{Muted, Turns};
 use super::nonce::Nonces;
 use super::patience::Patient;
 use super::room::{Room, Seat};
-use super::timer::Wheel;
+use super::timer::{TICK, Wheel};
 use super::visit::{Served, Visitor};
 use super::{Address, Backend, Proxy, Rules};
 use crate::drain::{Drain, Guard};
@@ -153,6 +156,7 @@ pub async fn work(listener: std::net::TcpListener, parts: Parts) -> io::Result<(
         metrics: parts.metrics,
         ids: Arc::new(Ids::default()),
         room: parts.rooms.clients,
+        crowd: parts.rooms.crowd,
         limited: parts.limited,
     };
     worker.accept(listener, &parts.drain).await;
@@ -174,6 +178,7 @@ struct Worker {
     metrics: Arc<Metrics>,
     ids: Arc<Ids>,
     room: Room,
+    crowd: Crowd,
     limited: Arc<Limited>,
 }
 
@@ -190,6 +195,7 @@ impl Worker {
                 Err(error) => {
                     if descriptors::are_gone(&error) {
                         self.metrics.limit(Limit::Descriptors);
+                        self.crowd.make_room(self.wheel.now());
                     }
                     if let Some(suppressed) = self.limited.allow() {
                         warn!(suppressed, "can't accept connections: {error}");
@@ -203,8 +209,9 @@ impl Worker {
         }
     }
 
-    /// A place for one more client. While there is none this listener accepts nobody else; the first one waits here and
-    /// not in the queue, for a place that a listener without a client waited with would be taken from the others.
+    /// A place for one more client, for which the one that is idle for longest goes. While all are in use this listener
+    /// accepts nobody else; the first one waits here and not in the queue, for a place that a listener without a client
+    /// waited with would be taken from the others.
     ///
     /// None when it is time to close, for whoever has come is served.
     async fn seat(&self, drain: &Drain) -> Option<Seat> {
@@ -214,9 +221,22 @@ impl Worker {
         }
         self.metrics.limit(Limit::Connections);
         if let Some(suppressed) = self.limited.allow() {
-            warn!(suppressed, places, "there are proxy.max_connections clients: the next ones wait");
+            warn!(
+                suppressed,
+                places, "there are proxy.max_connections clients: idle ones go, or the next ones wait"
+            );
         }
-        drain.closing.run_until_cancelled(self.room.wait(places)).await
+        let mut seat = pin!(self.room.wait(places));
+        let waits = async {
+            loop {
+                self.crowd.make_room(self.wheel.now());
+                // By then another one may be idle.
+                if let Ok(seat) = timeout(TICK, &mut seat).await {
+                    return seat;
+                }
+            }
+        };
+        drain.closing.run_until_cancelled(waits).await
     }
 
     /// Closing a listener resets what is queued in it: whoever is in the queue is served.
@@ -265,7 +285,8 @@ impl Worker {
         }
         let socket = Patient::new(TokioIo::new(stream), self.wheel.alarm(), &patience, seat);
         let (stuck, socket) = (socket.alarm(), Muted::new(socket, visitor.turns.clone()));
-        tokio::spawn(Served::new(&http, socket, stuck, patience, visitor, drain.signal()).serve());
+        let guest = self.crowd.join(visitor.alarm.clone());
+        tokio::spawn(Served::new(&http, socket, stuck, patience, visitor, guest, drain.signal()).serve());
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod backend;
 pub mod body;
 pub mod check;
+pub mod crowd;
 pub mod descriptors;
 pub mod error;
 pub mod finish;

@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tracing::{debug, error, info, warn};
 
 use super::body::Body;
+use super::crowd::Guest;
 use super::error::{Error, Kind, Side};
 use super::finish::{Begun, Finish};
 use super::ids::Ids;
@@ -47,6 +48,8 @@ pub struct Served {
     /// Whose turn it was when that was last looked at.
     stage: Stage,
     patience: Patience,
+    /// It among the others, who may be in need of its place.
+    guest: Arc<Guest>,
     closing: Closing,
     /// Has it brought a request yet?
     called: Arc<AtomicBool>,
@@ -81,6 +84,7 @@ impl Served {
         stuck: Alarm,
         patience: Patience,
         visitor: Visitor,
+        guest: Arc<Guest>,
         signal: Signal,
     ) -> Self {
         let (called, raised) = (visitor.called.clone(), visitor.metrics.connection());
@@ -94,6 +98,7 @@ impl Served {
             // What nobody has looked at yet is another stage than that of a new connection.
             stage: Stage::Busy,
             patience,
+            guest,
             closing: Closing::Open(signal),
             called,
             raised,
@@ -133,12 +138,19 @@ impl Served {
         // The last bytes of a response are the client's to take before it is its turn to speak.
         if stage != Stage::Busy && self.stuck.is_set() {
             self.late.stop();
+            self.guest.is_busy();
             self.stage = Stage::Busy;
         } else if stage != self.stage {
             match stage {
-                Stage::Busy => {}
-                Stage::Quiet(_) => self.late.set(self.patience.idle),
-                Stage::Heard(_) => self.late.set(self.patience.header),
+                Stage::Busy => self.guest.is_busy(),
+                Stage::Quiet(requests) => {
+                    self.late.set(self.patience.idle);
+                    self.guest.is_idle(if requests == 0 { LAST_CALL } else { Duration::ZERO });
+                }
+                Stage::Heard(_) => {
+                    self.late.set(self.patience.header);
+                    self.guest.is_busy();
+                }
             }
             self.stage = stage;
         }
@@ -147,7 +159,8 @@ impl Served {
     /// Is the connection to be closed now?
     ///
     /// Whoever has come a moment ago and has not been heard yet is given [`LAST_CALL`]: a client tries again when a
-    /// connection closes that it had used before, but not when its first request gets no answer.
+    /// connection closes that it had used before, but not when its first request gets no answer. Who is asked to go for
+    /// another client's sake has had that time, and goes only while nothing has come of a next request.
     fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
         if let Closing::Open(signal) = &mut self.closing
             && signal.poll(cx).is_ready()
@@ -156,7 +169,8 @@ impl Served {
         }
         match &mut self.closing {
             Closing::LastCall(over) => self.called.load(Relaxed) || over.as_mut().poll(cx).is_ready(),
-            Closing::Open(_) | Closing::Asked => false,
+            Closing::Open(_) => matches!(self.stage, Stage::Quiet(_)) && self.guest.is_asked(),
+            Closing::Asked => false,
         }
     }
 }

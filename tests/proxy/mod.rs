@@ -2,6 +2,7 @@
 
 mod address;
 mod bodies;
+mod crowd;
 mod drain;
 mod expect;
 mod failure;
