@@ -15,6 +15,7 @@ mod pressure;
 mod process;
 mod responses;
 mod reuse;
+mod slow;
 mod timers;
 mod upgrade;
 
