@@ -52,6 +52,11 @@ impl Heads {
         !self.unread.is_empty()
     }
 
+    /// Is anything to come of what has begun?
+    pub const fn are_to_come(&self) -> bool {
+        self.have_begun() || !matches!(self.body, Rest::Nothing)
+    }
+
     /// What comes from now on is no HTTP.
     pub fn end(&mut self) {
         *self = Self { unread: Vec::new(), body: Rest::Tunnel };
@@ -242,7 +247,7 @@ mod tests {
             faults.push(heads.take(request));
         }
         hear(&mut heads, bytes.len());
-        assert!(heads.unread.is_empty(), "all is over");
+        assert!(heads.unread.is_empty() && heads.are_to_come() != heads.listens(), "all is over");
         assert!(matches!(heads.body, Rest::Nothing) || !heads.listens());
         faults
     }

@@ -1,5 +1,6 @@
 //! How large and how many things may be.
 
+use super::crowd::Crowd;
 use super::room::Room;
 
 /// What the settings allow.
@@ -41,6 +42,8 @@ impl Limits {
 pub struct Rooms {
     /// Clients' connections, tunnels too.
     pub clients: Room,
+    /// Those connections, but no tunnels.
+    pub crowd: Crowd,
     /// Connections to the backend, tunnels too.
     pub backend: Room,
     /// Tunnels that are open, and those that a backend is being asked for.

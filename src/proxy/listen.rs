@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -11,8 +12,10 @@ use hyper::server::conn::http1::Builder;
 use hyper_util::rt::TokioIo;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 use tracing::{debug, warn};
 
+use super::crowd::Crowd;
 use super::descriptors;
 use super::finish::Begun;
 use super::ids::Ids;
@@ -21,7 +24,7 @@ use super::muted::{Muted, Turns};
 use super::nonce::Nonces;
 use super::patience::Patient;
 use super::room::{Room, Seat};
-use super::timer::Wheel;
+use super::timer::{TICK, Wheel};
 use super::visit::{Served, Visitor};
 use super::{Address, Backend, Client, Proxy, Rules};
 use crate::drain::{Drain, Guard};
@@ -33,6 +36,11 @@ use crate::time::Clock;
 const BACKLOG: i32 = 4096;
 /// Bytes that are kept at most of what a client sends or has not taken yet, where its head needs no more.
 const BUFFER: usize = 64 * 1024;
+/// Bytes that the system keeps at most of a response before it sends them. It tells of room in a buffer, which may have
+/// megabytes, when a third of it is free: a client that takes less than that within `proxy.body_timeout` would be taken
+/// for one that takes nothing.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 128 * 1024;
 /// Headers that hyper has room for if it is not told otherwise.
 const HEADERS: usize = 100;
 /// How long a listener rests that can't accept, for want of file descriptors say.
@@ -97,6 +105,9 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
     // What remains of connections of before is not in the way.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    // Those that are accepted have it from their listener.
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_notsent_lowat(UNSENT)?;
     Ok(socket)
 }
 
@@ -147,6 +158,7 @@ pub async fn work(listener: std::net::TcpListener, parts: Parts) -> io::Result<(
         metrics: parts.metrics,
         ids: Arc::new(Ids::default()),
         room: parts.rooms.clients,
+        crowd: parts.rooms.crowd,
         limited: parts.limited,
     };
     worker.accept(listener, &parts.drain).await;
@@ -168,6 +180,7 @@ struct Worker {
     metrics: Arc<Metrics>,
     ids: Arc<Ids>,
     room: Room,
+    crowd: Crowd,
     limited: Arc<Limited>,
 }
 
@@ -184,6 +197,7 @@ impl Worker {
                 Err(error) => {
                     if descriptors::are_gone(&error) {
                         self.metrics.limit(Limit::Descriptors);
+                        self.crowd.make_room(self.wheel.now());
                     }
                     if let Some(suppressed) = self.limited.allow() {
                         warn!(suppressed, "can't accept connections: {error}");
@@ -197,8 +211,9 @@ impl Worker {
         }
     }
 
-    /// A place for one more client. While there is none this listener accepts nobody else; the first one waits here and
-    /// not in the queue, for a place that a listener without a client waited with would be taken from the others.
+    /// A place for one more client, for which the one that is idle for longest goes. While all are in use this listener
+    /// accepts nobody else; the first one waits here and not in the queue, for a place that a listener without a client
+    /// waited with would be taken from the others.
     ///
     /// None when it is time to close, for whoever has come is served.
     async fn seat(&self, drain: &Drain) -> Option<Seat> {
@@ -208,9 +223,22 @@ impl Worker {
         }
         self.metrics.limit(Limit::Connections);
         if let Some(suppressed) = self.limited.allow() {
-            warn!(suppressed, places, "there are proxy.max_connections clients: the next ones wait");
+            warn!(
+                suppressed,
+                places, "there are proxy.max_connections clients: idle ones go, or the next ones wait"
+            );
         }
-        drain.closing.run_until_cancelled(self.room.wait(places)).await
+        let mut seat = pin!(self.room.wait(places));
+        let waits = async {
+            loop {
+                self.crowd.make_room(self.wheel.now());
+                // By then another one may be idle.
+                if let Ok(seat) = timeout(TICK, &mut seat).await {
+                    return seat;
+                }
+            }
+        };
+        drain.closing.run_until_cancelled(waits).await
     }
 
     /// Closing a listener resets what is queued in it: whoever is in the queue is served.
@@ -258,9 +286,9 @@ impl Worker {
         }
         let socket = Patient::new(TokioIo::new(stream), self.wheel.alarm(), &patience, seat);
         let (stuck, socket) = (socket.alarm(), Muted::new(socket, client.turns.clone()));
-        tokio::spawn(
-            Served::new(&http, socket, stuck, patience, Visitor(Arc::new(client)), drain.signal()).serve(),
-        );
+        let guest = self.crowd.join(client.alarm.clone());
+        let visitor = Visitor(Arc::new(client));
+        tokio::spawn(Served::new(&http, socket, stuck, patience, visitor, guest, drain.signal()).serve());
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod backend;
 pub mod body;
 pub mod check;
+pub mod crowd;
 pub mod descriptors;
 pub mod error;
 pub mod finish;
@@ -14,6 +15,7 @@ pub mod heads;
 mod hop;
 pub mod ids;
 pub mod limits;
+mod linger;
 pub mod listen;
 pub mod muted;
 pub mod nonce;
@@ -102,7 +104,7 @@ pub struct Config {
     pub max_headers: usize,
     /// Bytes that the body of a request may have; 0 = any.
     pub max_body_bytes: u64,
-    /// Connections with clients, tunnels too, in the whole process.
+    /// Connections with clients, tunnels too, in the whole process; the one idle for longest goes for one more.
     pub max_connections: usize,
     /// Requests under way, to the end of their responses, in the whole process.
     pub max_requests: usize,
@@ -141,12 +143,12 @@ impl Default for Config {
             max_head_bytes: 64 * 1024,
             max_headers: 128,
             max_body_bytes: 0,
-            max_connections: 4096,
-            max_requests: 1024,
+            max_connections: 1024,
+            max_requests: 512,
             max_backend_connections: 1024,
             backend_idle_timeout: Length::secs(55),
             backend_max_age: Length::secs(300),
-            max_tunnels: 10_000,
+            max_tunnels: 512,
             tunnel_idle_timeout: Length::secs(3600),
             drain_delay: Length::secs(0),
             drain_timeout: Length::secs(25),

@@ -71,6 +71,12 @@ impl Turns {
         self.0.taken.load(Relaxed)
     }
 
+    /// Is the client still sending, as far as is known? What it has sent of a request that is not to be answered any more,
+    /// or not sent of one that is answered.
+    pub fn owe(&self) -> bool {
+        self.heads().are_to_come()
+    }
+
     /// The body of one, which may outlast its answer, until what is returned is dropped.
     pub fn upload(&self) -> Uploading {
         self.0.uploads.fetch_add(1, Relaxed);

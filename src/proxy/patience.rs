@@ -78,18 +78,19 @@ impl Pace {
 /// Sets an alarm while a write waits for the other end, and stops it as soon as that takes anything.
 ///
 /// A client that reads nothing would otherwise keep its connection, and the backend's behind it, for ever. What it takes
-/// shows in steps, for the system tells of room in its own buffer only when there is a good deal of it.
+/// shows in steps, of half of what the listener lets the system keep unsent, or of what the client's own system has room
+/// for at once.
 pub struct Patient<T> {
     inner: T,
     alarm: Alarm,
     pace: Pace,
-    _seat: Option<Seat>,
+    seat: Option<Seat>,
 }
 
 impl<T> Patient<T> {
     /// Sets `alarm` while a write waits, and holds `seat` for as long as there is a socket, a tunnel's too.
     pub fn new(inner: T, alarm: Alarm, patience: &Patience, seat: Option<Seat>) -> Self {
-        Self { inner, alarm, pace: Pace::new(patience), _seat: seat }
+        Self { inner, alarm, pace: Pace::new(patience), seat }
     }
 
     /// The alarm that it sets.
@@ -97,9 +98,9 @@ impl<T> Patient<T> {
         self.alarm.clone()
     }
 
-    /// The socket.
-    pub fn into_inner(self) -> T {
-        self.inner
+    /// The socket and its place.
+    pub fn into_parts(self) -> (T, Option<Seat>) {
+        (self.inner, self.seat)
     }
 
     fn note(&mut self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {

@@ -11,16 +11,17 @@ use std::time::Duration;
 use http::header::CONNECTION;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use hyper::server::conn::http1::{Builder, UpgradeableConnection};
+use hyper::server::conn::http1::{Builder, Parts, UpgradeableConnection};
 use hyper::service::Service;
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tracing::{debug, error, info, warn};
 
 use super::body::Body;
+use super::crowd::Guest;
 use super::error::{Error, Kind, Side};
 use super::finish::Finish;
+use super::linger::linger;
 use super::muted::{Muted, Stage, Turn};
 use super::patience::{Patience, Patient};
 use super::timer::Alarm;
@@ -43,9 +44,11 @@ pub struct Served {
     /// Whose turn it was when that was last looked at.
     stage: Stage,
     patience: Patience,
+    /// It among the others, who may be in need of its place.
+    guest: Arc<Guest>,
     closing: Closing,
     client: Arc<Client>,
-    _raised: Raised,
+    raised: Raised,
 }
 
 /// Why a connection ended, other than in good order.
@@ -76,6 +79,7 @@ impl Served {
         stuck: Alarm,
         patience: Patience,
         visitor: Visitor,
+        guest: Arc<Guest>,
         signal: Signal,
     ) -> Self {
         let client = visitor.0.clone();
@@ -87,17 +91,38 @@ impl Served {
             // What nobody has looked at yet is another stage than that of a new connection.
             stage: Stage::Busy,
             patience,
+            guest,
             closing: Closing::Open(signal),
             client,
-            _raised: raised,
+            raised,
         }
     }
 
     /// Serves it to its end.
     pub async fn serve(mut self) {
-        if let Err(over) = (&mut self).await {
-            self.apologise(&over).await;
+        let ended = (&mut self).await;
+        if let Some((stream, held)) = self.part(ended) {
+            linger(stream).await;
+            drop(held);
         }
+    }
+
+    /// Says what is still to be said. Where the client may be sending still it is to read that, or the response that it
+    /// got: its socket is returned, and what is held for as long as there is one.
+    fn part(self, ended: Result<(), Over>) -> Option<(TcpStream, impl Sized)> {
+        let parts = self.connection.into_parts()?;
+        let apology = match ended {
+            Ok(()) if self.client.turns.owe() => None,
+            Ok(()) => return None,
+            Err(over) => Some(apology(&over, self.stage, &parts)?),
+        };
+        let (socket, seat) = parts.io.into_inner().into_parts();
+        let stream = socket.into_inner();
+        if let Some(text) = apology {
+            // Whoever has not read a first answer gets no time for it.
+            stream.try_write(text.as_bytes()).ok()?;
+        }
+        Some((stream, (seat, self.raised, parts.service)))
     }
 
     /// Sets the alarm for whoever's turn it is now. While a request is under way that is the exchange's affair.
@@ -107,12 +132,19 @@ impl Served {
         // The last bytes of a response are the client's to take before it is its turn to speak.
         if stage != Stage::Busy && self.stuck.is_set() {
             late.stop();
+            self.guest.is_busy();
             self.stage = Stage::Busy;
         } else if stage != self.stage {
             match stage {
-                Stage::Busy => {}
-                Stage::Quiet(_) => late.set(self.patience.idle),
-                Stage::Heard(_) => late.set(self.patience.header),
+                Stage::Busy => self.guest.is_busy(),
+                Stage::Quiet(requests) => {
+                    late.set(self.patience.idle);
+                    self.guest.is_idle(if requests == 0 { LAST_CALL } else { Duration::ZERO });
+                }
+                Stage::Heard(_) => {
+                    late.set(self.patience.header);
+                    self.guest.is_busy();
+                }
             }
             self.stage = stage;
         }
@@ -121,7 +153,8 @@ impl Served {
     /// Is the connection to be closed now?
     ///
     /// Whoever has come a moment ago and has not been heard yet is given [`LAST_CALL`]: a client tries again when a
-    /// connection closes that it had used before, but not when its first request gets no answer.
+    /// connection closes that it had used before, but not when its first request gets no answer. Who is asked to go for
+    /// another client's sake has had that time, and goes only while nothing has come of a next request.
     fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
         if let Closing::Open(signal) = &mut self.closing
             && signal.poll(cx).is_ready()
@@ -130,45 +163,37 @@ impl Served {
         }
         match &mut self.closing {
             Closing::LastCall(over) => self.client.called.load(Relaxed) || over.as_mut().poll(cx).is_ready(),
-            Closing::Open(_) | Closing::Asked => false,
+            Closing::Open(_) => matches!(self.stage, Stage::Quiet(_)) && self.guest.is_asked(),
+            Closing::Asked => false,
         }
     }
+}
 
-    /// Tells a client why the head that it has begun is not waited for any longer, or is none.
-    async fn apologise(self, over: &Over) {
-        let Some(parts) = self.connection.into_parts() else { return };
-        let Client { proxy, ids, .. } = &*self.client;
-        let (rules, metrics) = (proxy.rules.load(), &proxy.metrics);
-        let silent = |limit: Option<Limit>| {
-            limit.into_iter().for_each(|limit| metrics.limit(limit));
-            debug!("a connection with a client ended: {over}");
-        };
-        let (error, limit) = match (over, parts.io.said()) {
-            (
-                Over::Broke(_),
-                Some(StatusCode::URI_TOO_LONG | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
-            ) => {
-                let (error, limit) = head::excess(&parts.read_buf, &rules.limits);
-                (error, Some(limit))
-            }
-            // hyper says what it could not parse, and nothing of what stands there.
-            (Over::Broke(why), Some(_)) => (Error::new(Kind::BadRequest).saying(why.to_string()), None),
-            (Over::Broke(_), None) => return silent(None),
-            (Over::Stuck, _) => return silent(Some(Limit::BodyTimeout)),
-            (Over::Late, _) if self.stage == Stage::Busy => return silent(Some(Limit::BodyTimeout)),
-            (Over::Late, _) if parts.read_buf.is_empty() => return silent(Some(Limit::IdleTimeout)),
-            (Over::Late, _) => (Error::new(Kind::Timeout), Some(Limit::HeaderTimeout)),
-        };
-        limit.into_iter().for_each(|limit| metrics.limit(limit));
-        let (id, now) = (ids.next(), proxy.clock.now());
-        note(&error, &id, &rules);
-        let mut stream = parts.io.into_inner().into_inner().into_inner();
-        let text = reply::text(&error, &id, now);
-        // Whoever has not read a first answer gets no time for it.
-        if stream.try_write(text.as_bytes()).is_ok() {
-            drop(stream.shutdown().await);
+/// What a client is told whose head is not waited for any longer, or is none; nothing where it had its answer, or is gone.
+fn apology(over: &Over, stage: Stage, parts: &Parts<Socket, Visitor>) -> Option<String> {
+    let Client { proxy, ids, .. } = &*parts.service.0;
+    let (rules, metrics) = (proxy.rules.load(), &proxy.metrics);
+    let (limit, error) = match (over, parts.io.said()) {
+        (Over::Broke(_), Some(StatusCode::URI_TOO_LONG | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)) => {
+            let (error, limit) = head::excess(&parts.read_buf, &rules.limits);
+            (Some(limit), Some(error))
         }
-    }
+        // hyper says what it could not parse, and nothing of what stands there.
+        (Over::Broke(why), Some(_)) => (None, Some(Error::new(Kind::BadRequest).saying(why.to_string()))),
+        (Over::Broke(_), None) => (None, None),
+        (Over::Stuck, _) => (Some(Limit::BodyTimeout), None),
+        (Over::Late, _) if stage == Stage::Busy => (Some(Limit::BodyTimeout), None),
+        (Over::Late, _) if parts.read_buf.is_empty() => (Some(Limit::IdleTimeout), None),
+        (Over::Late, _) => (Some(Limit::HeaderTimeout), Some(Error::new(Kind::Timeout))),
+    };
+    limit.into_iter().for_each(|limit| metrics.limit(limit));
+    let Some(error) = error else {
+        debug!("a connection with a client ended: {over}");
+        return None;
+    };
+    let (id, now) = (ids.next(), proxy.clock.now());
+    note(&error, &id, &rules);
+    Some(reply::text(&error, &id, now))
 }
 
 impl fmt::Display for Over {

@@ -98,7 +98,8 @@ fn a_body_whose_length_is_known_may_have_its_bytes_and_not_one_more() {
     assert_eq!(reached(&sidecar, "max_body_bytes"), 2);
 }
 
-const CHUNKED: &str = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+/// A request whose body has no length.
+pub const CHUNKED: &str = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
 
 #[test]
 fn a_body_in_chunks_is_cut_off_when_it_is_too_long() {
@@ -134,28 +135,6 @@ fn a_body_that_is_too_long_after_its_answer_has_begun_ends_the_connection() {
     client.send("3\r\ndy!\r\n");
     client.rest();
     backend.rest();
-}
-
-#[test]
-fn one_client_too_many_waits_until_another_one_goes() {
-    for workers in [1, 2, 4] {
-        let stage = Stage::new();
-        let sidecar = with(&stage, |config| {
-            config.proxy.workers = workers;
-            config.proxy.max_connections = 3;
-        });
-        let mut clients: Vec<_> = (0..3).map(|_| Line::to(sidecar.address())).collect();
-        sidecar.until("coatroom_http_connections", 3);
-        let mut late = Line::to(sidecar.address());
-        late.send(GET);
-        until(|| (reached(&sidecar, "max_connections") == 1).then_some(()));
-        assert!(late.peek(Duration::from_millis(50)).is_empty() && stage.is_quiet());
-        // A place is free for whoever waits, whichever worker's it was.
-        drop(clients.pop());
-        answer(&mut stage.accept());
-        assert_eq!(late.reply().text(), "ok");
-        assert_eq!(sidecar.metric("coatroom_http_connections"), 3);
-    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod address;
 mod bodies;
+mod crowd;
 mod drain;
 mod expect;
 mod failure;
@@ -9,12 +10,14 @@ mod framing;
 mod hangup;
 mod headers;
 mod limits;
+mod linger;
 mod pressure;
 mod private;
 mod process;
 mod responses;
 mod reuse;
 mod rolling;
+mod slow;
 mod timers;
 mod upgrade;
 

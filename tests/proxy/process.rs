@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::thread;
+use std::time::Duration;
 
 use coatroom::time::Stopwatch;
 
@@ -100,17 +101,43 @@ fn a_second_signal_ends_it_at_once() {
     }
 }
 
+/// A sidecar that may have so few files open, and so many clients that it can't accept all of them.
+fn short_of_descriptors(stage: &Stage, begin: &str) -> (Child, Vec<Line>) {
+    let flags = ["--workers", "1"];
+    let child = Child::limited(&format!("http://{}", stage.address), &flags, "ulimit -n 40");
+    let crowd = (0..60).map(|_| {
+        let mut client = Line::to(child.address);
+        client.send(begin);
+        client
+    });
+    let crowd = crowd.collect();
+    until(|| child.log().contains("can't accept connections").then_some(()));
+    (child, crowd)
+}
+
 #[test]
 fn a_shortage_of_descriptors_passes() {
+    let watch = Stopwatch::start();
     let stage = Stage::new();
-    let mut child = Child::limited(&format!("http://{}", stage.address), &["--workers", "1"], "ulimit -n 40");
-    let crowd: Vec<Line> = (0..100).map(|_| Line::to(child.address)).collect();
+    let (mut child, crowd) = short_of_descriptors(&stage, "G");
     let mut last = Line::to(child.address);
     last.send(GET);
+    assert!(last.peek(Duration::from_millis(300)).is_empty() && stage.is_quiet(), "accepting pauses");
     drop(crowd);
     answer(&mut stage.accept());
     assert_eq!(last.reply().text(), "ok");
+    let met = child.metric("coatroom_limits_reached_total{limit=\"descriptors\"}");
+    let most = watch.elapsed().as_millis() as u64 / 50 + 1;
+    assert!((2..=most).contains(&met), "it rests and tries again: {met} of {most}");
+    until(|| (child.metric("coatroom_http_connections") == 1).then_some(()));
     assert!(child.runs());
+}
+
+#[test]
+fn whoever_is_idle_goes_when_there_is_a_shortage_of_descriptors() {
+    let stage = Stage::new();
+    let (_child, mut crowd) = short_of_descriptors(&stage, "");
+    assert_eq!(crowd[0].ends(), End::Closed);
 }
 
 #[test]

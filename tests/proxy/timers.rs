@@ -1,9 +1,11 @@
 //! How long a client may take.
 
+use std::io::{Read, Write};
 use std::thread;
 use std::time::Duration;
 
 use coatroom::time::{Length, Stopwatch};
+use socket2::SockRef;
 
 use super::limits::reached;
 use super::{GET, OK, answer, is_problem, with};
@@ -106,7 +108,8 @@ fn a_client_that_takes_nothing_of_its_response_is_cut_off() {
     client.rest();
 }
 
-const UPLOAD: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n";
+/// A request whose body is long in coming.
+pub const UPLOAD: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n";
 
 /// Sends a byte now and then until nobody takes it any more.
 fn trickle(client: &Line) -> thread::JoinHandle<()> {
@@ -208,12 +211,9 @@ fn a_client_is_waited_for_again_when_its_upload_is_over_after_its_answer() {
     assert_eq!((reached(&sidecar, "body_timeout"), reached(&sidecar, "idle_timeout")), (0, 1));
 }
 
-/// All at once, and an honest client beside them.
-#[test]
-fn whoever_is_slow_goes_by_its_limit_and_keeps_nobody_else_waiting() {
-    const EACH: usize = 50;
-    let backend = Backend::raw(|mut stream| {
-        use std::io::{Read as _, Write as _};
+/// A backend that waits for ever for the end of an upload, and whose `/long` has next to none.
+pub fn patient() -> Backend {
+    Backend::raw(|mut stream| {
         let mut head = [0; 4096];
         while let Ok(count @ 1..) = stream.read(&mut head) {
             if head[..count].starts_with(b"GET /long") {
@@ -225,7 +225,14 @@ fn whoever_is_slow_goes_by_its_limit_and_keeps_nobody_else_waiting() {
                 drop(stream.write_all(OK.as_bytes()));
             }
         }
-    });
+    })
+}
+
+/// All at once, and an honest client beside them.
+#[test]
+fn whoever_is_slow_goes_by_its_limit_and_keeps_nobody_else_waiting() {
+    const EACH: usize = 50;
+    let backend = patient();
     let sidecar = Sidecar::with(backend.address, |config| {
         config.proxy.header_timeout = Length::millis(1000);
         config.proxy.idle_timeout = Length::millis(1500);
@@ -275,6 +282,29 @@ fn a_client_that_reads_slowly_is_served() {
         thread::sleep(Duration::from_millis(20));
     }
     assert_eq!(sidecar.metric("coatroom_http_connections"), 1);
+    drop(client);
+    backend.rest();
+    pouring.join().expect("it ends with its connection");
+}
+
+/// The system tells of room in a buffer of megabytes only when a third of it is free; nobody is to be taken for dead
+/// until then.
+#[test]
+fn what_a_client_takes_little_by_little_is_seen() {
+    const PIECE: usize = 16 * 1024;
+    let stage = Stage::new();
+    let sidecar = impatient(&stage, 400);
+    let (mut client, mut backend) = endless(&sidecar, &stage);
+    SockRef::from(&*client.stream()).set_recv_buffer_size(PIECE).expect("a socket");
+    client.head();
+    let mut source = backend.twin();
+    let pouring = thread::spawn(move || while source.try_send([0; 100_000]) {});
+    let watch = Stopwatch::start();
+    while watch.elapsed().as_millis() < 1500 {
+        client.bytes(PIECE);
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!((sidecar.metric("coatroom_http_connections"), reached(&sidecar, "body_timeout")), (1, 0));
     drop(client);
     backend.rest();
     pouring.join().expect("it ends with its connection");

@@ -105,6 +105,11 @@ impl Child {
         self.known("status", "VmHWM:") / 1024
     }
 
+    /// The memory that it has now, in KiB.
+    pub fn resident(&self) -> u64 {
+        self.known("status", "VmRSS:")
+    }
+
     /// Bytes that it has read so far, of files and everything else.
     pub fn read(&self) -> u64 {
         self.known("io", "rchar:")
