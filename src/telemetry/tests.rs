@@ -82,7 +82,13 @@ fn touch_everything(metrics: &Metrics) -> Vec<metrics::Raised> {
     ];
     rest.iter().for_each(|counter| counter.inc());
     metrics.store_up.set(1);
-    vec![metrics.in_flight(), metrics.connection(), metrics.backend_connection(), metrics.tunnel()]
+    vec![
+        metrics.in_flight(),
+        metrics.connection(),
+        metrics.backend_connection(),
+        metrics.private_client(),
+        metrics.tunnel(),
+    ]
 }
 
 #[tokio::test]
@@ -139,7 +145,7 @@ async fn promtool_finds_nothing_to_say_about_the_metrics() {
 }
 
 /// The families and their types, in order.
-const FAMILIES: [&str; 34] = [
+const FAMILIES: [&str; 35] = [
     "backend_connections gauge",
     "backend_connections_total counter",
     "backend_errors_total counter",
@@ -159,6 +165,7 @@ const FAMILIES: [&str; 34] = [
     "interim_responses_dropped_total counter",
     "limits_reached_total counter",
     "panics_total counter",
+    "private_clients gauge",
     "session_conflicts_total counter",
     "session_creates_total counter",
     "session_cycles_total counter",
