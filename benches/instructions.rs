@@ -98,9 +98,12 @@ mod counted {
     }
 
     library_benchmark_group!(name = parts, benchmarks = count);
-    // Caches are simulated for estimates of time, which are not asked for.
+    // Caches are simulated for estimates of time, which are not asked for. What jemalloc does now and then, for whoever
+    // happens to ask it for memory, is none of its own.
     main!(
-        config = LibraryBenchmarkConfig::default().tool(Callgrind::with_args(["--cache-sim=no"])),
+        config = LibraryBenchmarkConfig::default()
+            .tool(Callgrind::with_args(["--cache-sim=no"]))
+            .env("_RJEM_MALLOC_CONF", "tcache_gc_incr_bytes:1000000000000"),
         library_benchmark_groups = parts
     );
 
