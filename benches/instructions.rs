@@ -24,7 +24,7 @@ mod stage;
 
 /// Memory comes from where the program has it from.
 #[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 use std::env;
 use std::process::{Command, ExitCode, Stdio};
@@ -98,12 +98,9 @@ mod counted {
     }
 
     library_benchmark_group!(name = parts, benchmarks = count);
-    // Caches are simulated for estimates of time, which are not asked for. What jemalloc does now and then, for whoever
-    // happens to ask it for memory, is none of its own.
+    // Caches are simulated for estimates of time, which are not asked for.
     main!(
-        config = LibraryBenchmarkConfig::default()
-            .tool(Callgrind::with_args(["--cache-sim=no"]))
-            .env("_RJEM_MALLOC_CONF", "tcache_gc_incr_bytes:1000000000000"),
+        config = LibraryBenchmarkConfig::default().tool(Callgrind::with_args(["--cache-sim=no"])),
         library_benchmark_groups = parts
     );
 

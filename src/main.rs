@@ -3,7 +3,7 @@
 /// A request takes and gives back a few dozen pieces of memory, some of them larger than the system's allocator keeps at
 /// hand: `benches/README.md` has what this saves.
 #[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
     coatroom::cli::run()
