@@ -310,14 +310,20 @@ fn a_connection_kept_too_long_is_closed() {
     assert_eq!(backend.ends(), End::Closed);
 }
 
-#[test]
-fn a_connection_of_some_age_is_not_used_again_however_busy_it_is() {
+/// A client of a sidecar whose connections to a backend that answers may become so old.
+fn aged(age: Length) -> (crate::support::Backend, crate::support::Sidecar, Line) {
     let backend = crate::support::Backend::obedient();
     let sidecar = crate::support::Sidecar::with(backend.address, |config| {
         config.proxy.workers = 1;
-        config.proxy.backend_max_age = Length::millis(100);
+        config.proxy.backend_max_age = age;
     });
-    let mut client = Line::to(sidecar.address());
+    let client = Line::to(sidecar.address());
+    (backend, sidecar, client)
+}
+
+#[test]
+fn a_connection_of_some_age_is_not_used_again_however_busy_it_is() {
+    let (_backend, sidecar, mut client) = aged(Length::millis(100));
     let opened = || sidecar.metric("coatroom_backend_connections_total");
     for n in 1..=3 {
         until(|| {
@@ -330,12 +336,7 @@ fn a_connection_of_some_age_is_not_used_again_however_busy_it_is() {
 
 #[test]
 fn with_no_limit_to_its_age_a_connection_is_used_for_ever() {
-    let backend = crate::support::Backend::obedient();
-    let sidecar = crate::support::Sidecar::with(backend.address, |config| {
-        config.proxy.workers = 1;
-        config.proxy.backend_max_age = Length::secs(0);
-    });
-    let mut client = Line::to(sidecar.address());
+    let (_backend, sidecar, mut client) = aged(Length::secs(0));
     for _ in 0..50 {
         assert_eq!(client.ask(GET).text(), "ok");
     }
