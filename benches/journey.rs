@@ -19,6 +19,8 @@ mod contestant;
 mod cpu;
 #[path = "journey/load.rs"]
 mod load;
+#[path = "journey/machine.rs"]
+mod machine;
 #[path = "journey/origin.rs"]
 mod origin;
 #[path = "journey/scenario.rs"]
@@ -46,6 +48,14 @@ use self::support::{Browser, Redis};
 const PLACED: &str = "COATROOM_JOURNEY_CORE";
 /// Set for that run where our own binary was built of what is here.
 const BUILT: &str = "COATROOM_JOURNEY_BUILT";
+/// Whose versions stand above the table, and how they tell.
+const PROGRAMS: &[(&str, &[&str])] = &[
+    ("rustc", &["--version"]),
+    ("nginx", &["-v"]),
+    ("haproxy", &["-v"]),
+    ("apache2", &["-v"]),
+    ("redis-server", &["--version"]),
+];
 /// Sessions that S1 and S2 take turns through.
 const SESSIONS: usize = 1000;
 
@@ -97,7 +107,8 @@ fn main() -> ExitCode {
     for name in &options.only {
         assert!(ALL.iter().any(|contestant| contestant.name == name), "nobody is called {name}");
     }
-    let (binary, built) = binary();
+    let (binary, built) = machine::binary("dist");
+    let built = built || env::var_os(BUILT).is_some();
     let cores = cpu::cores();
     let split = options.workers == 1 && cores.len() > 1;
     if split && env::var_os(PLACED).is_none() {
@@ -147,35 +158,13 @@ fn main() -> ExitCode {
         }
     }
 
-    println!("{}\n", table::machine(&place.binary, built));
+    println!("{}\n", machine::line(&place.binary, built, PROGRAMS));
     println!("{}\n\n{}", arrangement(&options, proxies), table::table(&rows));
     if wrong.is_empty() {
         return ExitCode::SUCCESS;
     }
     println!("Not counted, for it was wrong:\n{}", wrong.join("\n"));
     ExitCode::FAILURE
-}
-
-/// The binary that is measured: `COATROOM_BINARY`, or the one that images have, built now; and was it built?
-fn binary() -> (PathBuf, bool) {
-    if let Some(binary) = env::var_os("COATROOM_BINARY") {
-        return (PathBuf::from(binary), env::var_os(BUILT).is_some());
-    }
-    // Not the one that cargo has built beside this bench: that has features that only tests need.
-    let built = Command::new(env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()))
-        .args(["build", "--locked", "--profile", "dist", "--bin", "coatroom", "--message-format", "json"])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .stderr(std::process::Stdio::inherit())
-        .output()
-        .expect("cargo runs");
-    assert!(built.status.success(), "cargo could not build the binary");
-    let messages = String::from_utf8_lossy(&built.stdout).into_owned();
-    let message = |line: &str| serde_json::from_str::<serde_json::Value>(line).ok();
-    let built = messages.lines().filter_map(message).find_map(|message| {
-        let program = message["executable"].as_str().map(PathBuf::from);
-        program.filter(|_| message["target"]["name"] == "coatroom")
-    });
-    (built.expect("cargo says where the binary is"), true)
 }
 
 /// Runs this once more, on a core of its own, and everything that it starts, but the proxies.

@@ -1,10 +1,21 @@
-//! How long the store takes to load, save and create a session: in memory, on a real Redis, and what Redis itself takes.
+//! How long the store takes to load, save and create a session: in memory, in files, on a real Redis, and what the disk
+//! and Redis themselves take. Before that, what a save costs the Redis (`store/server.rs`).
 //!
 //! `cargo bench --bench store` (criterion); redis-server is started on a free port and ends with the bench. One session
 //! is asked for after the other, so that a figure is the time of one call; what many at once make of it is the matter of
 //! `benches/journey.rs`.
-#![allow(missing_docs, unreachable_pub, clippy::expect_used, clippy::panic, reason = "a bench")]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    reason = "a bench"
+)]
 
+#[path = "store/server.rs"]
+mod server;
 #[allow(
     dead_code,
     unused_imports,
@@ -19,7 +30,10 @@ mod support;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+use std::fs::{self, File};
 use std::future::Future;
+use std::io::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,7 +68,8 @@ impl Shelf {
         let mut config = Config::default();
         config.store.url = url.into();
         let store = app::open(&config, &Arc::new(Metrics::new(&[], &[]))).expect("a store");
-        let limits = Limits { max_bytes: 64 * 1024, max_keys: 256, max_depth: 32, budget: None };
+        let limits =
+            Limits { max_bytes: 64 * 1024, max_keys: 256, max_depth: 32, budget: None, cookies: None };
         let policy = Arc::new(Policy::new(&config.session, config.cookie.age.0, Scope(7), limits));
         let mut shelf = Self { store, policy, tokens: Vec::new() };
         for _ in 0..SESSIONS {
@@ -166,9 +181,29 @@ fn bare(criterion: &mut Criterion, runtime: &Runtime, server: &Redis) {
     group.finish();
 }
 
+/// What the disk itself takes for as many bytes as a session's: write, fsync, rename, fsync of the folder.
+fn bare_file(criterion: &mut Criterion, folder: &Path) {
+    let (new, there) = (folder.join("new"), folder.join("there"));
+    let bytes = &DATA.repeat(2)[..300];
+    let mut group = criterion.benchmark_group("file-bare");
+    group.bench_function("write-fsync-rename-fsync", |bencher| {
+        bencher.iter(|| {
+            let mut file = File::create(&new).expect("a file");
+            file.write_all(bytes.as_bytes()).and_then(|()| file.sync_all()).expect("the disk takes it");
+            fs::rename(&new, &there).expect("renamed");
+            File::open(folder).and_then(|folder| folder.sync_all()).expect("the disk knows");
+        });
+    });
+    group.finish();
+}
+
 fn stores(criterion: &mut Criterion) {
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    server::costs(&runtime);
     store(criterion, &runtime, "memory", "memory:");
+    let folder = tempfile::tempdir().expect("a folder");
+    bare_file(criterion, folder.path());
+    store(criterion, &runtime, "file", &format!("file://{}/sessions", folder.path().display()));
     let server = Redis::start();
     bare(criterion, &runtime, &server);
     store(criterion, &runtime, "redis", &server.url());

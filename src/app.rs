@@ -1,11 +1,14 @@
 //! From a configuration to a running program: the only file that knows every other module.
 
+mod clearing;
 mod control;
+mod copying;
 pub mod reload;
 mod signals;
 
 use std::fmt;
 use std::io;
+use std::iter::once;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
@@ -15,7 +18,9 @@ use tokio::runtime::Builder;
 use tokio::sync::{Notify, oneshot};
 use tracing::{error, info};
 
+pub use self::clearing::clear_expired;
 use self::control::Control;
+pub use self::copying::{Manner, Tally, copy};
 use self::reload::{Hangups, Origin, Reloader};
 
 use crate::config::Config;
@@ -31,12 +36,13 @@ use crate::proxy::patience::Patience;
 use crate::proxy::routes::Routes;
 use crate::proxy::{self, Rules};
 use crate::secret::Secret;
-use crate::session::{Limits, Policy, Reason};
+use crate::session::{Cookies, Limits, Policy, Reason};
 use crate::store::codec::Codec;
-use crate::store::{self, Store, keyed};
+use crate::store::{self, Store, cookie, keyed};
 use crate::telemetry::health::Health;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{CacheResult, CookieRefused, Metrics};
 use crate::time::Clock;
+use crate::wire::chunks;
 use crate::wire::forwarded;
 use crate::wire::jar::Jar;
 use crate::wire::request::Injector;
@@ -226,8 +232,30 @@ fn keyed_rules(config: &Config) -> Result<keyed::Rules, Error> {
         grace: session.grace.0,
         ended_memory: session.ended_memory.0,
         commit_timeout: config.store.commit_timeout.0,
+        keep_expired: session.keep_expired.0,
+        cookies: cookies(config, &codec)?,
         codec,
     })
+}
+
+/// What a store that keeps sessions in cookies has to know of them.
+fn cookies(config: &Config, codec: &Codec) -> Result<cookie::Terms, Error> {
+    if !config.store.in_cookies() {
+        return Ok(cookie::Terms::default());
+    }
+    // Settings that were read again may be good for the store that they name, and this is still the one of before.
+    if codec.keys().is_empty() {
+        return Err(at("store.encryption_keys")("is empty, and cookie: seals sessions with it".to_owned()));
+    }
+    let names = once(&config.cookie.name).chain(config.cookie.previous.iter().map(|old| &old.name));
+    let room = jar(config)?.room(chunks::MOST) / 4 * 3;
+    Ok(cookie::Terms { names: names.cloned().collect(), age: config.cookie.age.0, room })
+}
+
+/// Takes tokens out of cookies and puts them in, whatever tokens the store of the settings makes.
+fn jar(config: &Config) -> Result<Jar, Error> {
+    let jar = Jar::new(&config.cookie).map_err(at("cookie.keys"))?;
+    Ok(if config.store.in_cookies() { jar.of_sealed() } else { jar })
 }
 
 /// Opens the store of the settings.
@@ -235,14 +263,34 @@ fn keyed_rules(config: &Config) -> Result<keyed::Rules, Error> {
 /// # Errors
 /// As [`App::start`].
 pub fn open(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Store>, Error> {
-    let counts = store::Counts {
+    let counts = counts(metrics);
+    store::open(&config.store, keyed_rules(config)?, &counts).map_err(|error| Error(error.to_string()))
+}
+
+/// What a store counts.
+fn counts(metrics: &Metrics) -> store::Counts {
+    store::Counts {
         expiries: metrics.expiries.clone(),
         evictions: metrics.evictions.clone(),
+        moved: metrics.moved.clone(),
         conflicts: metrics.conflicts.clone(),
         old_seals: metrics.old_seals.clone(),
         connections: metrics.store_connections.clone(),
-    };
-    store::open(&config.store, keyed_rules(config)?, counts).map_err(|error| Error(error.to_string()))
+        cache: store::cached::Counts {
+            hits: metrics.cache(CacheResult::Hit),
+            misses: metrics.cache(CacheResult::Miss),
+            errors: metrics.cache(CacheResult::Error),
+            waits: metrics.cache(CacheResult::Wait),
+            unsettled: metrics.cache(CacheResult::Unsettled),
+        },
+        cookies: cookie::Counts {
+            expired: metrics.cookie_refused(CookieRefused::Expired),
+            forged: metrics.cookie_refused(CookieRefused::Forged),
+            unknown_key: metrics.cookie_refused(CookieRefused::UnknownKey),
+            unreadable: metrics.cookie_refused(CookieRefused::Unreadable),
+            old_seals: metrics.old_seals.clone(),
+        },
+    }
 }
 
 /// Builds what requests go by out of the settings of every module.
@@ -251,13 +299,17 @@ pub fn open(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Store>, Error>
 /// As [`App::start`].
 pub fn rules(config: &Config, store: &Arc<dyn Store>, metrics: &Arc<Metrics>) -> Result<Rules, Error> {
     let Config { session, headers, cookie, .. } = config;
-    let jar = Jar::new(cookie).map_err(at("cookie.keys"))?;
+    let (jar, in_cookies) = (jar(config)?, config.store.in_cookies());
     let secret = Secret::of(&headers.secret, &headers.secret_file).map_err(at("headers.secret_file"))?;
     let mut limits = Limits {
         max_bytes: session.max_bytes,
         max_keys: session.max_keys,
         max_depth: MAX_DEPTH,
         budget: None,
+        cookies: in_cookies.then(|| {
+            let most = config.store.cookie_chunks;
+            Cookies { most, bytes: cookie::fits(jar.room(most)) }
+        }),
     };
     let lifetimes = Policy::new(session, cookie.age.0, jar.scope(), limits.clone()).lifetimes;
     let secret = secret.expose().as_bytes();
@@ -282,7 +334,7 @@ pub fn rules(config: &Config, store: &Arc<dyn Store>, metrics: &Arc<Metrics>) ->
     Ok(Rules {
         manager: Arc::new(manager),
         routes: Routes::new(&config.routes),
-        reader: Reader::new(headers, session.subject),
+        reader: Reader::new(headers, session.subject).comparing(!in_cookies),
         origin: forwarded::Origin::new(trusted, *told, via).map_err(at("proxy.via"))?,
         jar,
         injector,

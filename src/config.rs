@@ -104,11 +104,31 @@ fn reading(sources: &Sources, faults: fn(&Print) -> Vec<Problem>) -> Reading {
 /// As [`load`]: with settings that are wrong no store is tried.
 pub async fn examine(sources: &Sources) -> Result<(Config, Vec<(Weight, Problem)>), Vec<Problem>> {
     let traced = trace(sources, &mut Print::of(sources), |_| Vec::new())?;
-    let found = store::examine(&traced.config.store).await;
+    let Config { store, session, .. } = &traced.config;
+    let found = store::examine(store, session.max_bytes).await;
     let located =
         |Finding { weight, key, what, remedy }| (weight, traced.located(Problem::new(key, what, remedy)));
     let found = found.into_iter().map(located).collect();
     Ok((traced.config, found))
+}
+
+/// Makes the table of the store that these settings name, or what it lacks, and that of the one that sessions move to
+/// or from, and says what was done.
+///
+/// # Errors
+/// Why it can't be done.
+pub async fn migrate(config: &Config) -> Result<Vec<String>, store::Error> {
+    let list = config.store.revocations();
+    let store = list.as_ref().unwrap_or(&config.store);
+    let mut done = Vec::new();
+    let is_sql = |store: &store::Config| store::sql::SCHEMES.contains(&store.url.scheme());
+    if let Some((_, other)) = store.other().filter(|(_, other)| is_sql(other)) {
+        done.extend(store::sql::migrate(&other).await?);
+    }
+    if done.is_empty() || is_sql(store) {
+        done.extend(store::sql::migrate(store).await?);
+    }
+    Ok(done)
 }
 
 /// Settings, and where each came from.

@@ -30,6 +30,8 @@
 //! - **No resurrected logout**: a change to a session that was ended meanwhile is dropped.
 //! - **No spoofed header**: no spelling of one of ours passes from a client to the backend, or back.
 //! - **No saved change that was not saved**: the store has acknowledged before the client gets the first byte.
+//!
+//! The first two need something that compares: [`store::cookie`], where the client keeps its session, can't make them.
 
 pub mod app;
 pub mod cli;

@@ -1,6 +1,8 @@
 //! Joins deciding to keeping: loads the session of a token, commits what became of it.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
@@ -37,6 +39,8 @@ pub struct Session {
     shown: bool,
     /// Previous scopes whose cookies the response is to remove.
     stale: Vec<Scope>,
+    /// Chunks of tokens that were shown.
+    chunks: u16,
 }
 
 /// What the client is to be told of its session.
@@ -48,12 +52,14 @@ pub struct Told {
     pub cookie: Tell,
     /// Previous scopes whose cookies are to be removed besides.
     pub stale: Vec<Scope>,
+    /// Chunks of tokens that it showed, as in [`Shown::chunks`]: those that are no more are to be removed.
+    pub chunks: u16,
 }
 
 impl Told {
     /// What a client is told whose response's directives were refused and let through.
     pub const fn refused() -> Self {
-        Self { row: Some(Row::Refused), cookie: Tell::Leave, stale: Vec::new() }
+        Self { row: Some(Row::Refused), cookie: Tell::Leave, stale: Vec::new(), chunks: 0 }
     }
 }
 
@@ -107,15 +113,16 @@ impl Manager {
     ///
     /// # Errors
     /// If the store can't say and `store.on_error` is `reject`.
-    pub async fn load(&self, mode: Mode, shown: Shown, now: Timestamp) -> Result<Session, store::Error> {
-        let (any, stale) = (shown.any, shown.stale.clone());
-        let mut session = Session { mode, found: Found::No, token: None, shown: any, stale };
+    pub async fn load(&self, mode: Mode, shown: &Shown, now: Timestamp) -> Result<Session, store::Error> {
+        let Shown { any, chunks, .. } = *shown;
+        let stale = shown.stale.clone();
+        let mut session = Session { mode, found: Found::No, token: None, shown: any, stale, chunks };
         if mode == Mode::Off || !shown.any {
             return Ok(session);
         }
         (0..shown.malformed).for_each(|_| self.metrics.load(Load::Malformed));
         (0..shown.forged).for_each(|_| self.metrics.load(Load::Forged));
-        if let Err(problem) = self.find(&shown, &mut session, now).await {
+        if let Err(problem) = self.find(shown, &mut session, now).await {
             if self.on_error == OnError::Reject {
                 self.metrics.load(Load::Unknown);
                 return Err(problem);
@@ -143,9 +150,9 @@ impl Manager {
         // How good what was found is: 0 = today's scope, then the previous ones, then ended tokens.
         let mut best = usize::MAX;
         // However many were shown, the request waits no longer for them than for one.
-        let deadline = Instant::now() + self.timeout;
+        let mut deadline = None;
         for token in shown.tokens() {
-            let found = self.ask(token, now, deadline).await?;
+            let found = self.ask(token, now, &mut deadline).await?;
             let rank = match &found {
                 Found::Live(live) if live.record.scope == self.policy.scope => 0,
                 Found::Live(live) => match self.previous.iter().position(|scope| *scope == live.record.scope)
@@ -170,17 +177,29 @@ impl Manager {
                 }
             } else if rank < best {
                 best = rank;
-                (session.found, session.token) = (found, Some(*token));
+                (session.found, session.token) = (found, Some(token.clone()));
             }
         }
         Ok(())
     }
 
-    async fn ask(&self, token: &Token, now: Timestamp, deadline: Instant) -> Result<Found, store::Error> {
+    /// Asks the store for one token's session, until the deadline, which is set as soon as anything has to be waited for.
+    async fn ask(
+        &self,
+        token: &Token,
+        now: Timestamp,
+        deadline: &mut Option<Instant>,
+    ) -> Result<Found, store::Error> {
         let watch = Stopwatch::start();
         let late = |_| store::Error::new(Kind::Timeout, "the store did not answer within store.timeout");
-        let found = timeout_at(deadline, self.store.load(token, now)).await;
-        let found = found.map_err(late).and_then(|found| found);
+        let mut load = self.store.load(token, now);
+        let found = match poll_fn(|cx| Poll::Ready(load.as_mut().poll(cx))).await {
+            Poll::Ready(found) => found,
+            Poll::Pending => {
+                let deadline = *deadline.get_or_insert_with(|| Instant::now() + self.timeout);
+                Box::pin(timeout_at(deadline, load)).await.map_err(late).and_then(|found| found)
+            }
+        };
         self.metrics.operation(Operation::Load, watch.elapsed());
         found.inspect_err(|error| self.metrics.store_error(Operation::Load, error.kind.label()))
     }
@@ -196,9 +215,9 @@ impl Manager {
         server_error: bool,
         now: Timestamp,
     ) -> Result<Told, Failed> {
-        let Session { mode, mut found, token, shown, mut stale } = session;
+        let Session { mode, mut found, token, shown, mut stale, chunks } = session;
         if mode == Mode::Off {
-            return Ok(Told { row: None, cookie: Tell::Leave, stale: Vec::new() });
+            return Ok(Told { row: None, cookie: Tell::Leave, stale: Vec::new(), chunks: 0 });
         }
         let changes = if mode == Mode::Read { Changes::default() } else { changes };
         let sure = changes.condition.is_some();
@@ -212,14 +231,17 @@ impl Manager {
         };
         let mut first = decide(&found)?;
         if let (true, Cookie::Set(_), Some(token)) = (first.is_nothing(), first.cookie, &token) {
-            found = self.again(token, now).await;
+            found = Box::pin(self.again(token, now)).await;
             first = decide(&found)?;
         }
         let spared = first.is_nothing();
         let outcome = if spared {
             Outcome { row: first.row, cookie: first.cookie, minted: None }
         } else {
-            match self.write(found, asked, now).await.inspect_err(|failed| self.count_failed(failed)) {
+            match Box::pin(self.write(found, asked, now))
+                .await
+                .inspect_err(|failed| self.count_failed(failed))
+            {
                 // What must not be lost in silence: an ended session, a changed key, and what the backend wants to be
                 // sure of.
                 Err(Failed::Store(problem))
@@ -242,7 +264,7 @@ impl Manager {
             (Cookie::Remove, _) => Tell::Remove,
             (Cookie::Leave | Cookie::Set(_), _) => Tell::Leave,
         };
-        Ok(Told { row: Some(outcome.row), cookie, stale })
+        Ok(Told { row: Some(outcome.row), cookie, stale, chunks })
     }
 
     /// How a session that was loaded live stands now.
@@ -250,7 +272,7 @@ impl Manager {
     /// A touch that is not due writes nothing and so finds out nothing. But its cookie would put a token back into the
     /// browser that a login or a logout has replaced or removed there while the backend was busy.
     async fn again(&self, token: &Token, now: Timestamp) -> Found {
-        match self.ask(token, now, Instant::now() + self.timeout).await {
+        match self.ask(token, now, &mut None).await {
             Ok(Found::Live(live)) => Found::Live(live),
             Ok(Found::Ended(ended)) => Found::Gone(Some(ended)),
             Ok(_) => Found::Gone(None),
@@ -273,7 +295,8 @@ impl Manager {
 
     fn count(&self, outcome: &Outcome, spared: bool) {
         let metrics = &self.metrics;
-        if outcome.minted.is_some() {
+        // A session that goes on may have a token of its new state.
+        if outcome.minted.is_some() && !matches!(outcome.row, Row::Save | Row::Rescope | Row::Touch) {
             metrics.creates.inc();
         }
         match outcome.row {

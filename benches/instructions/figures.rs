@@ -131,6 +131,17 @@ pub fn id(name: &str) -> String {
     name.to_lowercase().replace(['/', '-'], "_")
 }
 
+/// What libraries choose their instructions by: of a processor's features those that valgrind shows them.
+///
+/// It says that it is the same processor everywhere, but for what the real one can't do.
+fn processor(about: &str) -> String {
+    const SHOWN: [&str; 9] = ["ssse3", "sse4_2", "avx", "f16c", "rdrand", "avx2", "bmi1", "bmi2", "rdseed"];
+    let flags = about.lines().find(|line| line.starts_with("flags") || line.starts_with("Features"));
+    let flags: Vec<&str> = flags.unwrap_or_default().split_ascii_whitespace().skip(2).collect();
+    let shown: Vec<&str> = SHOWN.into_iter().filter(|flag| flags.contains(flag)).collect();
+    if shown.is_empty() { flags.join(" ") } else { shown.join(" ") }
+}
+
 /// What counts depend on besides our own sources and `Cargo.lock`.
 fn makers() -> BTreeMap<String, String> {
     let said = |program: &str, words: &[&str]| {
@@ -141,18 +152,12 @@ fn makers() -> BTreeMap<String, String> {
     let rustc = said("rustc", &["-vV"]);
     let target = rustc.lines().find_map(|line| line.strip_prefix("host: ")).unwrap_or_default();
     let libc = said("getconf", &["GNU_LIBC_VERSION"]);
-    // Libraries choose their instructions by what the processor has.
-    let about = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let of =
-        |what: &str| about.lines().find(|line| line.split('\t').next() == Some(what)).unwrap_or_default();
-    let processor =
-        ["model name", "cpu family", "model"].map(|what| of(what).split(": ").nth(1).unwrap_or("?"));
     [
         ("rustc", rustc.lines().next().unwrap_or_default()),
         ("target", target),
         ("valgrind", said("valgrind", &["--version"]).trim()),
         ("libc", libc.trim()),
-        ("processor", &processor.join(", ")),
+        ("processor", &processor(&fs::read_to_string("/proc/cpuinfo").unwrap_or_default())),
     ]
     .map(|(what, which)| (what.to_owned(), which.to_owned()))
     .into()

@@ -145,7 +145,7 @@ async fn visit(shared: Rc<Shared>, number: usize) -> Result<Option<(String, Stri
 }
 
 /// A connection that is kept.
-struct Line {
+pub struct Line {
     stream: TcpStream,
     request: Vec<u8>,
     buffer: Vec<u8>,
@@ -153,19 +153,29 @@ struct Line {
 
 /// What matters of a response.
 #[derive(Default)]
-struct Reply {
-    cookie: Option<String>,
-    counter: Option<String>,
+pub struct Reply {
+    /// The cookie that it sets.
+    pub cookie: Option<String>,
+    /// The counter that its body holds.
+    pub counter: Option<String>,
 }
 
 impl Line {
-    async fn to(address: SocketAddr) -> Result<Self, String> {
+    /// Opens one.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn to(address: SocketAddr) -> Result<Self, String> {
         let stream = TcpStream::connect(address).await.map_err(|error| format!("can't connect: {error}"))?;
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
         Ok(Self { stream, request: Vec::new(), buffer: vec![0; 64 * 1024] })
     }
 
-    async fn ask(&mut self, path: &str, cookie: Option<&str>) -> Result<Reply, String> {
+    /// Asks for a path, and reads the answer.
+    ///
+    /// # Errors
+    /// Why there is none, or none with status 200.
+    pub async fn ask(&mut self, path: &str, cookie: Option<&str>) -> Result<Reply, String> {
         self.request.clear();
         for part in ["GET ", path, " HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: journey\r\nAccept: */*\r\n"] {
             self.request.extend_from_slice(part.as_bytes());

@@ -1,47 +1,8 @@
-//! The result: which machine it was, and one table.
-
-use std::fs;
-use std::process::Command;
+//! The result: one table.
 
 use super::Row;
 use super::contestant::ALL;
 use super::scenario::Scenario;
-
-/// Which machine and which programs it was, as a line of Markdown. `built`: our own was built of what is here.
-pub fn machine(binary: &std::path::Path, built: bool) -> String {
-    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let model = model.map_or("unknown processor", |(_, model)| model);
-    let cores = cpu.lines().filter(|line| line.starts_with("processor")).count();
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let mut parts = vec![format!("{model}, {cores} cores"), format!("Linux {}", kernel.trim())];
-    let here = || said("git", &["describe", "--always", "--dirty"]);
-    let commit = if built { here() } else { "COATROOM_BINARY".to_owned() };
-    parts.push(format!("{} ({commit})", said(&binary.display().to_string(), &["--version"])));
-    for (program, words) in [
-        ("rustc", &["--version"][..]),
-        ("nginx", &["-v"]),
-        ("haproxy", &["-v"]),
-        ("apache2", &["-v"]),
-        ("redis-server", &["--version"]),
-    ] {
-        parts.push(said(program, words));
-    }
-    parts.join(" · ")
-}
-
-/// The first line that a program says of itself, without its build.
-fn said(program: &str, words: &[&str]) -> String {
-    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin";
-    let Ok(output) = Command::new(program).args(words).env("PATH", path).output() else {
-        return format!("no {program}");
-    };
-    let text = [output.stdout, output.stderr].concat();
-    let text = String::from_utf8_lossy(&text).into_owned();
-    let line = text.lines().next().unwrap_or_default();
-    let line = line.trim_start_matches("nginx version: ").trim_start_matches("Server version: ");
-    line.split(" - https:").next().unwrap_or(line).split(" sha=").next().unwrap_or(line).to_owned()
-}
 
 /// The table: medians of all rounds, and how far CPU time went from the least to the most.
 ///

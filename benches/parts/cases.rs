@@ -139,7 +139,7 @@ fn cookies() -> Vec<Case> {
             || (rules(|_| {}), ()),
             |rules, ()| {
                 let until = NOW.plus(Duration::from_secs(3600));
-                rules.jar.set(&token(), Lifetime::Until(until), false, NOW)
+                rules.jar.set(&token(), Lifetime::Until(until), 0, false, NOW).next()
             },
         ),
         Case::new("cookie/key", || (token(), ()), |token, ()| Key::of("", token)),
@@ -156,7 +156,7 @@ fn signing(config: &mut Config) {
 }
 
 fn signed() -> String {
-    let set = rules(signing).jar.set(&token(), Lifetime::Browser, false, NOW);
+    let set = rules(signing).jar.set(&token(), Lifetime::Browser, 0, false, NOW).next().expect("a line");
     set.to_str().expect("ASCII").split(';').next().unwrap_or_default().to_owned()
 }
 
@@ -332,7 +332,7 @@ fn plans() -> Vec<Case> {
         let build = move || {
             let (config, rules) = (Config::default(), rules(|_| {}));
             let budget = rules.injector.budget();
-            let limits = Limits { max_bytes: 64 * 1024, max_keys: 256, max_depth: 32, budget };
+            let limits = Limits { max_bytes: 64 * 1024, max_keys: 256, max_depth: 32, budget, cookies: None };
             let policy = Policy::new(&config.session, config.cookie.age.0, rules.jar.scope(), limits);
             let mut changes = Changes::default();
             directive().into_iter().for_each(|directive| changes.push(directive));

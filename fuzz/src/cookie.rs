@@ -14,14 +14,35 @@ use http::header::{COOKIE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 /// One for each of the settings, made when it is asked for.
-static SETTINGS: [OnceLock<Settings>; 8] = [const { OnceLock::new() }; 8];
+static SETTINGS: [OnceLock<Settings>; 16] = [const { OnceLock::new() }; 16];
+/// The names of chunks, where tokens are sealed.
+const CHUNKS: [&str; 18] = [
+    "sessionid.1",
+    "sessionid.2",
+    "sessionid.3",
+    "sessionid.4",
+    "sessionid.5",
+    "sessionid.6",
+    "sessionid.7",
+    "sessionid.8",
+    "sessionid.9",
+    "old.1",
+    "old.2",
+    "old.3",
+    "old.4",
+    "old.5",
+    "old.6",
+    "old.7",
+    "old.8",
+    "old.9",
+];
 /// More different tokens than this are a crowd.
 const CROWD: usize = 8;
 
 /// Checks what becomes of cookies in both directions.
 pub fn check(input: &[u8]) {
     let Some((flags, text)) = input.split_first() else { return };
-    let flags = flags & 7;
+    let flags = flags & 15;
     let settings = SETTINGS[usize::from(flags)].get_or_init(|| Settings::of(flags));
     let lines: Vec<HeaderValue> =
         text.split(|byte| *byte == b'\n').filter_map(|line| HeaderValue::from_bytes(line).ok()).collect();
@@ -35,12 +56,13 @@ struct Settings {
     names: Vec<&'static str>,
     forward: bool,
     signed: bool,
+    sealed: bool,
 }
 
 impl Settings {
     fn of(flags: u8) -> Self {
         let is_set = |bit: u8| flags & (1 << bit) != 0;
-        let (forward, signed, renamed) = (is_set(0), is_set(1), is_set(2));
+        let (forward, signed, renamed, sealed) = (is_set(0), is_set(1), is_set(2), is_set(3));
         let mut config = Config { forward, ..Config::default() };
         let mut names = vec!["sessionid"];
         if signed {
@@ -55,7 +77,12 @@ impl Settings {
             config.previous = vec![old("old", "/"), old("sessionid", "/app")];
             names.push("old");
         }
-        Self { jar: Jar::new(&config).expect("these settings are right"), names, forward, signed }
+        let mut jar = Jar::new(&config).expect("these settings are right");
+        if sealed {
+            names.extend(CHUNKS.iter().filter(|name| renamed || !name.starts_with("old")));
+            jar = jar.of_sealed();
+        }
+        Self { jar, names, forward, signed, sealed }
     }
 
     fn show(&self, lines: &[HeaderValue]) -> (Shown, Vec<HeaderValue>) {
@@ -73,7 +100,7 @@ impl Settings {
         let values: Vec<&[u8]> =
             lines.iter().flat_map(pairs).filter_map(|pair| ours(&self.names, pair)).collect();
         assert_eq!(shown.any, !values.is_empty());
-        if !self.signed {
+        if !self.signed && !self.sealed {
             self.tokens(&shown, &values);
         }
         if self.forward {
@@ -118,22 +145,26 @@ impl Settings {
                 false => malformed += 1,
             }
         }
-        assert!(shown.tokens().map(|token| token.expose().as_bytes()).eq(tokens.iter().copied()));
+        assert!(
+            shown.tokens().map(|token| token.expose().into_owned().into_bytes()).eq(tokens.iter().copied())
+        );
         assert_eq!((shown.malformed, shown.forged), (malformed, 0));
         assert_eq!((shown.len(), shown.crowd), (tokens.len(), tokens.len() > CROWD));
     }
 
     /// What we set is what we take, whatever else there is.
     fn own(&self, lines: &[HeaderValue]) {
-        let token = Token::from_bits(&[0x5a; 20]);
-        let set = self.jar.set(&token, Lifetime::Browser, false, NOW);
-        let pair = pairs(&set).next().expect("a line has a pair");
+        let token =
+            if self.sealed { Token::of_sealed(vec![0x5a; 7000]) } else { Token::from_bits(&[0x5a; 20]) };
         let mut all = lines.to_vec();
-        all.push(HeaderValue::from_bytes(pair).expect("it was one"));
+        for set in self.jar.set(&token, Lifetime::Browser, 0, false, NOW) {
+            let pair = pairs(&set).next().expect("a line has a pair");
+            all.push(HeaderValue::from_bytes(pair).expect("it was one"));
+        }
         let (shown, _) = self.show(&all);
         assert!(shown.crowd || shown.tokens().any(|other| *other == token));
-        // Nobody else can sign.
-        assert!(!self.signed || shown.len() == 1);
+        // Nobody else can sign; whoever seals is seen by the store alone.
+        assert!(!self.signed || self.sealed || shown.len() == 1);
     }
 
     /// A `Set-Cookie` passes exactly if a browser (RFC 6265bis §5.6, §5.8.3) would not send it back as ours.

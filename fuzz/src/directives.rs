@@ -224,6 +224,7 @@ impl Settings {
             max_keys: if few { 5 } else { sessions.max_keys },
             max_depth: 32,
             budget: None,
+            cookies: None,
         };
         let age = Duration::from_secs(1_209_600);
         let lifetimes = Policy::new(&sessions, age, Scope(1), limits.clone()).lifetimes;

@@ -92,7 +92,7 @@ impl Wire<'_> {
 
     fn response(&mut self, method: &Method, outcome: &mut Outcome) -> Result<End, &'static str> {
         let mut decoder = loop {
-            let Some(head) = head::take(&mut self.inbox, method)? else {
+            let Some(head) = head::take(&mut self.inbox, method, &mut HeaderMap::new())? else {
                 if self.fill() {
                     continue;
                 }

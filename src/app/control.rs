@@ -1,4 +1,4 @@
-//! Everything that is no request: probes, the store's health, clearing, the end.
+//! Everything that is no request: probes, the store's health, the end; clearing is in `clearing.rs`.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::signals::{ENDING, Hangups, Signals};
 use crate::config::Config;
 use crate::drain::Drain;
 use crate::proxy;
-use crate::store::{Error, Kind, Store};
+use crate::store::{self, Error, Finding, Kind, Store, Weight};
 use crate::telemetry::health::{Health, Latch};
 use crate::telemetry::metrics::{Metrics, Operation};
 use crate::time::{Clock, Stopwatch};
@@ -40,6 +40,18 @@ pub(super) struct Control {
     pub(super) reloader: Option<Reloader>,
     /// Tells when something else is in force.
     pub(super) told: Arc<Notify>,
+}
+
+/// How the store was when it was last asked.
+struct Watched {
+    /// Did it answer?
+    up: Option<bool>,
+    /// Holds readiness back.
+    away: Option<Latch>,
+}
+
+fn unreached(problem: &Error) {
+    error!(kind = problem.kind.label(), "the store can't be reached: {problem}");
 }
 
 impl Control {
@@ -74,7 +86,7 @@ impl Control {
         let probes = tokio::spawn(probes);
         tokio::select! {
             () = self.clear() => {}
-            () = self.ping(reachable) => {}
+            () = self.look_after(reachable) => {}
             () = self.reload(reloader, &mut hangups) => {}
             () = signals.next() => {}
             _ = stopped => {}
@@ -89,20 +101,6 @@ impl Control {
         }
         stop.cancel();
         drop(probes.await);
-    }
-
-    /// Clears expired sessions from time to time, for ever.
-    async fn clear(&self) {
-        loop {
-            let watch = Stopwatch::start();
-            let cleared = self.store.clear_expired(self.clock.now(), usize::MAX).await;
-            self.metrics.operation(Operation::ClearExpired, watch.elapsed());
-            if let Err(error) = cleared {
-                self.metrics.store_error(Operation::ClearExpired, error.kind.label());
-                warn!("expired sessions can't be cleared: {error}");
-            }
-            self.pause(|config| config.store.sweep_interval.0).await;
-        }
     }
 
     /// Reads the settings again from time to time and at SIGHUP, for ever.
@@ -128,7 +126,7 @@ impl Control {
     }
 
     /// Waits for as long as the settings say, be they others meanwhile.
-    async fn pause(&self, length: impl Fn(&Config) -> Duration) {
+    pub(super) async fn pause(&self, length: impl Fn(&Config) -> Duration) {
         let began = Instant::now();
         loop {
             let other = self.told.notified();
@@ -140,42 +138,62 @@ impl Control {
         }
     }
 
-    /// Asks the store whether it is there, for ever. Readiness follows, if it is to.
-    async fn ping(&self, mut away: Option<Latch>) {
-        let mut up = None;
-        loop {
-            let watch = Stopwatch::start();
-            let late = |_| Error::new(Kind::Timeout, "the store did not answer within store.timeout");
-            let config = self.config.load_full();
-            let answer = timeout(config.store.timeout.0, self.store.ping()).await;
-            let answer = answer.map_err(late).and_then(|answer| answer);
-            self.metrics.operation(Operation::Ping, watch.elapsed());
-            self.metrics.store_up.set(answer.is_ok().into());
-            match &answer {
-                Ok(()) => {
-                    away = None;
-                    if up == Some(false) {
-                        info!("the store can be reached again");
-                    }
-                }
-                Err(problem) => {
-                    let kind = problem.kind.label();
-                    self.metrics.store_error(Operation::Ping, kind);
-                    away = match away {
-                        _ if !config.telemetry.ready_needs_store => None,
-                        None => Some(self.health.latch(STORE)),
-                        held => held,
-                    };
-                    if up != Some(false) {
-                        error!(kind, "the store can't be reached: {problem}");
-                    }
+    /// Tries the store out once, as `check-config --connect` does, and asks it for ever whether it is there.
+    async fn look_after(&self, away: Option<Latch>) {
+        let mut state = Watched { up: None, away };
+        let first = self.ask(&mut state).await;
+        tokio::join!(self.examine(first.err()), async {
+            loop {
+                let ill = state.up == Some(false);
+                let next =
+                    |config: &Config| if ill || config.telemetry.ready_needs_store { ASK } else { LOOK };
+                self.pause(next).await;
+                let was_up = state.up;
+                match self.ask(&mut state).await {
+                    Ok(()) if was_up == Some(false) => info!("the store can be reached again"),
+                    Err(problem) if was_up == Some(true) => unreached(&problem),
+                    _ => {}
                 }
             }
-            up = Some(answer.is_ok());
-            let ill = answer.is_err();
-            let next = |config: &Config| if ill || config.telemetry.ready_needs_store { ASK } else { LOOK };
-            self.pause(next).await;
+        });
+    }
+
+    /// Says what is wrong with the store and with the settings that lead there, a line each. `first` is what it said
+    /// when it was first asked.
+    async fn examine(&self, first: Option<Error>) {
+        let config = self.config.load_full();
+        let findings = store::examine(&config.store, config.session.max_bytes).await;
+        let mut problems = findings.iter().filter(|finding| finding.weight == Weight::Problem).peekable();
+        if let (None, Some(problem)) = (problems.peek(), first) {
+            unreached(&problem);
         }
+        for Finding { key, what, remedy, .. } in problems {
+            error!(setting = key, "{what}: {remedy}");
+        }
+    }
+
+    /// Asks the store whether it is there. Readiness follows, if it is to.
+    async fn ask(&self, state: &mut Watched) -> Result<(), Error> {
+        let watch = Stopwatch::start();
+        let late = |_| Error::new(Kind::Timeout, "the store did not answer within store.timeout");
+        let config = self.config.load_full();
+        let answer = timeout(config.store.timeout.0, self.store.ping()).await;
+        let answer = answer.map_err(late).and_then(|answer| answer);
+        self.metrics.operation(Operation::Ping, watch.elapsed());
+        self.metrics.store_up.set(answer.is_ok().into());
+        state.away = match &answer {
+            Ok(()) => None,
+            Err(problem) => {
+                self.metrics.store_error(Operation::Ping, problem.kind.label());
+                match state.away.take() {
+                    _ if !config.telemetry.ready_needs_store => None,
+                    None => Some(self.health.latch(STORE)),
+                    held => held,
+                }
+            }
+        };
+        state.up = Some(answer.is_ok());
+        answer
     }
 
     /// Not ready; still accepting for a while; no more connections; what is in flight finishes, or is cut off.

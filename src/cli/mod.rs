@@ -4,10 +4,14 @@
 //! for settings with problems.
 
 mod check;
+mod clear;
+mod copy;
 pub mod demo;
 mod healthcheck;
 mod keys;
 mod manual;
+mod migrate;
+mod progress;
 mod serve;
 mod settings;
 
@@ -38,8 +42,14 @@ enum Command {
     Serve(Settings),
     /// Check the settings and print all problems, one a line; exit with 78 if there are any.
     CheckConfig(check::Check),
+    /// Remove expired sessions from the store, and say how many (Django: clearsessions). Sidecars do it by themselves.
+    ClearExpired(clear::Clear),
+    /// Copy all sessions of a store to another one, or move them, while sidecars serve; go on where it was stopped.
+    Copy(copy::Copy),
     /// Print the settings as they result from all sources, as TOML; secrets as (hidden).
     PrintConfig(Settings),
+    /// Make the table of an SQL store, or what one that Django made lacks; print what was done.
+    Migrate(Settings),
     /// Try it: a shop without any session code, and coatroom before it.
     Demo,
     /// Make keys.
@@ -58,7 +68,10 @@ pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(settings) => serve::run(&settings),
         Command::CheckConfig(wanted) => check::run(&wanted),
+        Command::ClearExpired(wanted) => clear::run(&wanted),
+        Command::Copy(wanted) => copy::run(&wanted),
         Command::PrintConfig(settings) => check::print_config(&settings),
+        Command::Migrate(settings) => migrate::run(&settings),
         Command::Demo => match logging::init(&logging::Config::default()) {
             Ok(_) => demo::run().map_or_else(fail, |()| ExitCode::SUCCESS),
             Err(error) => fail(error),

@@ -1,19 +1,23 @@
 //! The rules that a value of the right type can still break, alone or together with others.
 
+mod cache;
 mod cookie;
 mod headers;
 mod keys;
+mod moving;
 mod proxy;
 mod routes;
+mod sealed;
 
 use super::Config;
 use super::problem::{Problem, suggest};
 use crate::proxy::page::Page;
 use crate::secret::{HIDDEN, Secret};
 use crate::session::policy::Interval;
-use crate::store::{self, SCHEMES, Unsealed, redis};
+use crate::store::{self, SCHEMES, Unsealed, file, memcached, redis, sql};
 use crate::telemetry::logging;
 use crate::time::Length;
+use crate::wire::chunks;
 
 /// What was found so far.
 #[derive(Default)]
@@ -81,7 +85,7 @@ const LONGEST: Length = Length::secs(100 * 365 * 24 * 3600);
 
 fn lengths(config: &Config, report: &mut Report) {
     let Config { proxy, session, store, .. } = config;
-    let touch_interval = match session.touch_interval {
+    let every = |interval| match interval {
         Interval::Every(length) => length,
         Interval::Auto => Length::secs(0),
     };
@@ -95,14 +99,18 @@ fn lengths(config: &Config, report: &mut Report) {
         ("proxy.tunnel_idle_timeout", proxy.tunnel_idle_timeout),
         ("proxy.drain_delay", proxy.drain_delay),
         ("proxy.drain_timeout", proxy.drain_timeout),
-        ("session.touch_interval", touch_interval),
+        ("session.touch_interval", every(session.touch_interval)),
         ("session.absolute_timeout", session.absolute_timeout),
         ("session.grace", session.grace),
         ("session.ended_memory", session.ended_memory),
         ("store.timeout", store.timeout),
         ("store.commit_timeout", store.commit_timeout),
-        ("store.sweep_interval", store.sweep_interval),
+        ("store.clear_interval", every(store.clear_interval)),
+        ("store.clear_pause", store.clear_pause),
+        ("session.keep_expired", session.keep_expired),
+        ("store.cache_lease", store.cache_lease),
         ("store.expired_memory", store.expired_memory),
+        ("store.statement_timeout", every(store.statement_timeout)),
         ("reload.interval", config.reload.interval),
     ] {
         if length > LONGEST {
@@ -131,19 +139,23 @@ fn session(config: &Config, report: &mut Report) {
 
 fn store(config: &Config, report: &mut Report) {
     let store = &config.store;
-    // Only the scheme is quoted: behind it there may be a password.
-    match store.url.expose().split_once(':') {
-        Some(("memory", "")) => {}
-        Some(("memory", _)) => report.add("store.url", "memory: has something behind it", "write memory:"),
-        Some((scheme, _)) if redis::SCHEMES.contains(&scheme) => redis(store, report),
-        Some((scheme, _)) => {
-            let scheme = format!("{scheme}:");
-            report.add("store.url", format!("there is no store {scheme:?}"), suggest(&scheme, SCHEMES));
-        }
-        None => {
-            let scheme = format!("{}:", store.url.expose());
-            report.add("store.url", "has no scheme", suggest(&scheme, SCHEMES));
-        }
+    if store.in_cookies() {
+        sealed::check(config, report);
+    } else {
+        engine(store, report, |key| key);
+    }
+    if let (false, Some(_)) = (store.in_cookies(), store.revocations()) {
+        report.add("store.revocations", "is set, and store.url is not cookie:", "remove it");
+    }
+    if !(1..=chunks::MOST).contains(&store.cookie_chunks) {
+        let what = format!("{} cookies are none that a session could take", store.cookie_chunks);
+        report.add("store.cookie_chunks", what, format!("set it to 1 to {}", chunks::MOST));
+    }
+    cache::check(store, report);
+    moving::check(store, report);
+    let asked = store.revocations().filter(|_| store.in_cookies());
+    if store.wait_replicas > 0 && !redis::SCHEMES.contains(&asked.as_ref().unwrap_or(store).url.scheme()) {
+        report.add("store.wait_replicas", "is set, and store.url is no Redis", "remove it");
     }
     keys::check("store.encryption_keys", &store.encryption_keys, &store.encryption_keys_file, report);
     if store.unsealed == Unsealed::Refuse && !store.has_keys() {
@@ -152,27 +164,88 @@ fn store(config: &Config, report: &mut Report) {
     }
     report.some_time("store.timeout", store.timeout);
     report.some_time("store.commit_timeout", store.commit_timeout);
-    report.some_time("store.sweep_interval", store.sweep_interval);
+    if let Interval::Every(length) = store.clear_interval {
+        report.some_time("store.clear_interval", length);
+    }
+    report.positive("store.clear_batch", store.clear_batch);
     report.positive("store.max_sessions", store.max_sessions);
     report.positive("store.max_bytes", store.max_bytes);
+    report.positive("store.max_connections", store.max_connections);
+    if let Interval::Every(length) = store.statement_timeout {
+        report.some_time("store.statement_timeout", length);
+    }
 }
 
-fn redis(store: &store::Config, report: &mut Report) {
-    if let Err((key, text)) = redis::Redis::check(store) {
-        return report.0.push(Problem::of(key, &text, "see its comment in config/coatroom.toml"));
+/// The engine that `store.url` names; `name` says what the settings are called where it is one beside the store.
+fn engine(store: &store::Config, report: &mut Report, name: impl Fn(&'static str) -> &'static str) {
+    let url = name("store.url");
+    let see = "see its comment in config/coatroom.toml";
+    // Only the scheme is quoted: behind it there may be a password.
+    match store.url.expose().split_once(':') {
+        Some(("memory", "")) => {}
+        Some(("memory", _)) => report.add(url, "memory: has something behind it", "write memory:"),
+        Some((file::SCHEME, _)) => {
+            if let Err(what) = file::File::check(store) {
+                report.add(url, what, see);
+            }
+        }
+        Some((scheme, _)) if redis::SCHEMES.contains(&scheme) => {
+            server(store, redis::Redis::check(store), report, name);
+        }
+        Some((scheme, _)) if sql::SCHEMES.contains(&scheme) => {
+            server(store, sql::check(store), report, name);
+        }
+        Some((memcached::SCHEME, _)) => {
+            if let Err((key, text)) = memcached::Memcached::check(store) {
+                report.0.push(Problem::of(name(key), &text, see));
+            }
+        }
+        Some((scheme, _)) => {
+            let scheme = format!("{scheme}:");
+            report.add(url, format!("there is no store {scheme:?}"), suggest(&scheme, SCHEMES));
+        }
+        None => {
+            let scheme = format!("{}:", store.url.expose());
+            report.add(url, "has no scheme", suggest(&scheme, SCHEMES));
+        }
+    }
+}
+
+/// What a store that may want a password asks of the settings: `checked` are those that are its own, and `name` says
+/// what they are called where it is a cache.
+fn server(
+    store: &store::Config,
+    checked: Result<(), (&'static str, String)>,
+    report: &mut Report,
+    name: impl Fn(&'static str) -> &'static str,
+) {
+    if let Err((key, text)) = checked {
+        return report.0.push(Problem::of(name(key), &text, "see its comment in config/coatroom.toml"));
     }
     if store.url.to_string() == store.url.expose() && store.url.expose().contains(HIDDEN) {
         report.add(
-            "store.url",
+            name("store.url"),
             format!("holds {HIDDEN}, which print-config writes"),
             "put the password there",
         );
     }
-    report.not_hidden("store.password", &store.password);
-    if !store.password_file.is_empty()
-        && let Err(what) = Secret::of(&store.password, &store.password_file)
-    {
-        report.add("store.password_file", what, "name a file that can be read, and set no store.password");
+    let both = [
+        ("store.password", &store.password, "store.password_file", &store.password_file),
+        (
+            "store.sentinel_password",
+            &store.sentinel_password,
+            "store.sentinel_password_file",
+            &store.sentinel_password_file,
+        ),
+    ];
+    for (here, password, elsewhere, file) in both {
+        report.not_hidden(name(here), password);
+        if !file.is_empty()
+            && let Err(what) = Secret::of(password, file)
+        {
+            let remedy = format!("name a file that can be read, and set no {}", name(here));
+            report.add(name(elsewhere), what, remedy);
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::Config;
 use crate::proxy::backend::Address;
-use crate::store::{Unsealed, redis};
+use crate::store::sql::{self, Exposure};
+use crate::store::{self, Unsealed, memcached, redis};
 use crate::wire::cookie::Secure;
 
 /// One sentence each.
@@ -11,6 +12,14 @@ pub(super) fn all(config: &Config) -> Vec<String> {
     if config.store.url.scheme() == "memory" {
         let text =
             "store.url is memory: - sessions die with the process and are not shared with other instances";
+        warnings.push(text.to_owned());
+    }
+    if config.store.in_cookies() {
+        in_cookies(&config.store, &mut warnings);
+    }
+    if config.store.cache.scheme() == "memory" {
+        let text = "store.cache is memory: - for one instance alone: others that share store.url would read what is up to \
+                    store.cache_lease old";
         warnings.push(text.to_owned());
     }
     let signed = !config.headers.secret.is_empty() || !config.headers.secret_file.is_empty();
@@ -29,12 +38,33 @@ pub(super) fn all(config: &Config) -> Vec<String> {
                 .to_owned(),
         );
     }
-    if config.store.url.scheme().starts_with("redis") && redis::Redis::is_private(&config.store) == Ok(false)
+    // What is asked: the store, or of one that keeps nothing the list of what has ended.
+    let list = config.store.revocations().filter(|_| config.store.in_cookies());
+    let (key, asked) = list.as_ref().map_or(("store.url", &config.store), |list| ("store.revocations", list));
+    let seals = config.store.has_keys() && config.store.unsealed != Unsealed::Write;
+    let what = if seals { "the password travels" } else { "sessions and the password travel" };
+    if asked.url.scheme().starts_with("redis") && redis::Redis::is_private(asked) == Ok(false) {
+        warnings.push(format!("{key} is redis:// to another machine: {what} in the clear; write rediss://"));
+    }
+    if sql::SCHEMES.contains(&asked.url.scheme()) {
+        match sql::exposure(asked) {
+            Ok(Some(Exposure::Clear)) => warnings.push(format!(
+                "{key} has sslmode=disable and names another machine: {what} in the clear; write verify-full"
+            )),
+            Ok(Some(Exposure::Unverified)) => warnings.push(format!(
+                "{key} has sslmode=require: whoever is between can pose as the server; write verify-full"
+            )),
+            Ok(None) | Err(_) => {}
+        }
+    }
+    if config.store.url.scheme() == memcached::SCHEME
+        && !seals
+        && memcached::Memcached::is_private(&config.store) == Ok(false)
     {
-        let seals = config.store.has_keys() && config.store.unsealed != Unsealed::Write;
-        let what = if seals { "the password travels" } else { "sessions and the password travel" };
-        warnings
-            .push(format!("store.url is redis:// to another machine: {what} in the clear; write rediss://"));
+        warnings.push(
+            "store.url is memcache:// to another machine: sessions travel in the clear; set store.encryption_keys"
+                .to_owned(),
+        );
     }
     if config.store.has_keys() && config.store.unsealed == Unsealed::Write {
         warnings.push(
@@ -43,4 +73,24 @@ pub(super) fn all(config: &Config) -> Vec<String> {
         );
     }
     warnings
+}
+
+/// What sessions in cookies are not.
+fn in_cookies(store: &store::Config, warnings: &mut Vec<String>) {
+    let text = match store.revocations().as_ref().map(|list| list.url.scheme()) {
+        None => {
+            "store.url is cookie: and store.revocations is not set - a logout ends a session in its own browser alone: \
+             whoever has a copy of the cookie goes on until it expires"
+        }
+        Some("memory") => {
+            "store.revocations is memory: - what has ended is forgotten with the process, and other instances don't know \
+             of it"
+        }
+        Some(memcached::SCHEME) => {
+            "store.revocations is memcache:// - a session that was ended is there again if the server evicts that, or is \
+             restarted"
+        }
+        Some(_) => return,
+    };
+    warnings.push(text.to_owned());
 }

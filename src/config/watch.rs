@@ -72,7 +72,7 @@ impl Said {
 }
 
 /// The settings that name a file, with what they say.
-pub(super) fn files(config: &super::Config) -> [(&'static str, &str); 8] {
+pub(super) fn files(config: &super::Config) -> [(&'static str, &str); 11] {
     let super::Config { cookie, headers, errors, store, .. } = config;
     [
         ("cookie.keys_file", &cookie.keys_file),
@@ -80,6 +80,9 @@ pub(super) fn files(config: &super::Config) -> [(&'static str, &str); 8] {
         ("errors.page", &errors.page),
         ("store.encryption_keys_file", &store.encryption_keys_file),
         ("store.password_file", &store.password_file),
+        ("store.sentinel_password_file", &store.sentinel_password_file),
+        ("store.cache_password_file", &store.cache_password_file),
+        ("store.move_password_file", &store.move_password_file),
         ("store.tls_ca_file", &store.tls_ca_file),
         ("store.tls_cert_file", &store.tls_cert_file),
         ("store.tls_key_file", &store.tls_key_file),

@@ -1,6 +1,5 @@
 //! Bodies stream through, never collected; only their trailers are looked at.
 
-use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -65,33 +64,24 @@ pub struct Upload {
 }
 
 /// Why a request's body ended before it was whole.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Cut {
     /// The client broke it off.
+    #[error("{0}")]
     Broken(hyper::Error),
     /// It is longer than `proxy.max_body_bytes`.
+    #[error("it is longer than proxy.max_body_bytes")]
     TooLarge,
 }
-
-impl fmt::Display for Cut {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Broken(error) => write!(f, "{error}"),
-            Self::TooLarge => f.write_str("it is longer than proxy.max_body_bytes"),
-        }
-    }
-}
-
-impl std::error::Error for Cut {}
 
 impl Upload {
     /// Lets a request's body pass; `None` where there is none.
     ///
     /// While the client is waited for the caller's alarm is set to what it may take, while the backend is, and has not
     /// answered yet, to what that may.
-    pub fn of(inner: Incoming, headers: &HeaderMap, caller: &Caller) -> Option<Self> {
+    pub fn of(inner: Incoming, headers: &HeaderMap, caller: &Caller) -> Option<Box<Self>> {
         let Rules { terms, patience, limits, .. } = &*caller.rules;
-        (!inner.is_end_stream()).then(|| Self {
+        let upload = |inner| Self {
             inner,
             customs: terms.customs.clone(),
             alarm: caller.client.alarm.clone(),
@@ -105,7 +95,9 @@ impl Upload {
             turn: caller.client.turns.taken(),
             turns: caller.client.turns.clone(),
             uploading: Some(caller.client.turns.upload()),
-        })
+        };
+        // Most requests have none, and all have room for what is not boxed.
+        (!inner.is_end_stream()).then(|| Box::new(upload(inner)))
     }
 
     /// Is the client's next piece waited for, by a backend that would take it?
@@ -205,7 +197,7 @@ enum Source {
     /// The backend's.
     Backend(Answer, Customs),
     /// None, for the connection speaks another protocol now.
-    Switched(Option<Connection>),
+    Switched(Option<Box<Connection>>),
 }
 
 impl Body {
@@ -225,12 +217,12 @@ impl Body {
     }
 
     /// No body, but a connection that speaks another protocol from here on.
-    pub const fn switched(connection: Connection) -> Self {
+    pub const fn switched(connection: Box<Connection>) -> Self {
         Self::of(Source::Switched(Some(connection)))
     }
 
     /// The connection that speaks another protocol.
-    pub const fn take_switched(&mut self) -> Option<Connection> {
+    pub const fn take_switched(&mut self) -> Option<Box<Connection>> {
         match &mut self.source {
             Source::Switched(connection) => connection.take(),
             Source::Made(_) | Source::Backend(..) => None,

@@ -1,12 +1,50 @@
-//! A request's head that is too large: in which way.
+//! How large a request's head may be, and one that is too large: in which way.
 //!
 //! hyper refuses a head that is longer than `proxy.max_head_bytes`, from its first byte to the empty line at its end, as
 //! soon as so many bytes are there without that end, and one with more lines than `proxy.max_headers`. It doesn't say
 //! which it was.
 
+use hyper::server::conn::http1::Builder;
+
 use super::error::{Error, Kind};
 use super::limits::Limits;
 use crate::telemetry::metrics::Limit;
+
+/// Bytes that are kept at most of what a client sends or has not taken yet, where its head needs no more.
+const BUFFER: usize = 64 * 1024;
+/// Headers that hyper has room for if it is not told otherwise. For any other number it takes memory from the heap, two
+/// pieces of 32 bytes a header for each request, which costs more than all that it does with a usual head.
+const USUAL: usize = 100;
+
+/// hyper's reader of heads of no more than the usual number of headers: whoever serves a connection goes on with the
+/// [`patient_reader`] where a head may have more. That takes an answer of hyper's own that was kept back; of requests sent
+/// one behind another, to a client that has not taken the answer to the first one, hyper says itself that the second one
+/// has too many.
+pub(super) fn reader(limits: &Limits) -> Builder {
+    reader_of(limits, limits.headers.min(USUAL))
+}
+
+/// hyper's reader of heads of as many headers as they may have.
+pub(super) fn patient_reader(limits: &Limits) -> Builder {
+    reader_of(limits, limits.headers)
+}
+
+fn reader_of(limits: &Limits, headers: usize) -> Builder {
+    let mut http = Builder::new();
+    // Its timeout would count the time before a request as the request's.
+    http.header_read_timeout(None);
+    http.max_header_size(limits.head_bytes).max_buf_size(limits.head_bytes.max(BUFFER));
+    if headers != USUAL {
+        http.max_headers(headers);
+    }
+    http
+}
+
+/// Has the usual [`reader`] refused these bytes for headers that they may have?
+pub(super) fn may_have_more(bytes: &[u8], limits: &Limits) -> bool {
+    let usual = Limits { headers: USUAL, ..*limits };
+    limits.headers > USUAL && matches!(excess(bytes, &usual).1, Limit::Headers)
+}
 
 /// What to say of a head that hyper calls too large, and the limit that it is beyond.
 pub(super) fn excess(bytes: &[u8], limits: &Limits) -> (Error, Limit) {

@@ -10,9 +10,11 @@
 use std::sync::LazyLock;
 
 use http::Request;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::CONTENT_LENGTH;
 use memchr::memchr;
 use memchr::memmem::Finder;
+
+use crate::wire::seen::{Seen, Sort};
 
 /// Finds the end of a head.
 static END: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
@@ -75,8 +77,7 @@ impl Heads {
     }
 
     /// Takes the head that hyper has made this request of, and says what is wrong with it.
-    pub fn take<B>(&mut self, request: &Request<B>) -> Option<&'static str> {
-        let headers = request.headers();
+    pub fn take<B>(&mut self, request: &Request<B>, seen: Seen) -> Option<&'static str> {
         let begin = self.unread.chunks_exact(2).take_while(|line| *line == b"\r\n").count() * 2;
         // hyper has found the end; if it isn't there, it is one of LF alone.
         let end = END.find(&self.unread[begin..]).map(|end| begin + end + 4);
@@ -91,14 +92,17 @@ impl Heads {
         if has_fragment(head) {
             return self.fault("the target has a fragment");
         }
-        self.body = if headers.contains_key(TRANSFER_ENCODING) {
+        self.body = if seen.has(Sort::Coding) {
             if has_length(head) {
                 return self.fault("there is Content-Length beside Transfer-Encoding");
             }
             Rest::Chunks(Chunks::default())
-        } else {
-            let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        } else if seen.has(Sort::Length) {
+            let length = request.headers().get(CONTENT_LENGTH);
+            let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
             length.map_or(Rest::Nothing, Rest::Length)
+        } else {
+            Rest::Nothing
         };
         let body = self.body.skip(&self.unread[end..]);
         self.unread.drain(..end + body);
@@ -232,6 +236,10 @@ mod tests {
 
     use super::*;
 
+    fn take(heads: &mut Heads, request: &Request<()>) -> Option<&'static str> {
+        heads.take(request, Seen::of(request.headers()))
+    }
+
     /// What `Heads` says of requests whose heads end at these bytes, heard in pieces of this size.
     fn faults(bytes: &[u8], piece: usize, requests: &[(Request<()>, usize)]) -> Vec<Option<&'static str>> {
         let (mut heads, mut faults, mut heard) = (Heads::default(), Vec::new(), 0);
@@ -244,7 +252,7 @@ mod tests {
         };
         for (request, end) in requests {
             hear(&mut heads, *end);
-            faults.push(heads.take(request));
+            faults.push(take(&mut heads, request));
         }
         hear(&mut heads, bytes.len());
         assert!(heads.unread.is_empty() && heads.are_to_come() != heads.listens(), "all is over");
@@ -299,7 +307,9 @@ mod tests {
         let mut heads = Heads::default();
         heads.end();
         heads.hear(b"GET / HTTP/1.1\n\n");
-        assert!(!heads.listens() && heads.unread.is_empty() && heads.take(&request("a", "b")).is_none());
+        assert!(
+            !heads.listens() && heads.unread.is_empty() && take(&mut heads, &request("a", "b")).is_none()
+        );
     }
 
     proptest! {

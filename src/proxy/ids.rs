@@ -9,7 +9,8 @@ use crate::time::Clock;
 
 /// Request IDs: the worker's random beginning and a number.
 pub struct Ids {
-    start: [u8; 8],
+    /// In hexadecimal digits, for it is the same in all of them.
+    start: [u8; 16],
     next: AtomicU64,
 }
 
@@ -22,7 +23,9 @@ impl Default for Ids {
             Ok(()) => bits,
             Err(_) => Clock::system().now().as_millis().to_be_bytes(),
         };
-        Self { start, next: AtomicU64::new(0) }
+        let mut hex = [0; 16];
+        HEXLOWER.encode_mut(&start, &mut hex);
+        Self { start: hex, next: AtomicU64::new(0) }
     }
 }
 
@@ -30,10 +33,9 @@ impl Ids {
     /// One that nobody has had.
     pub fn next(&self) -> HeaderValue {
         let number = self.next.fetch_add(1, Relaxed).to_be_bytes();
-        let (mut bits, mut hex) = ([0; 12], [0; 24]);
-        bits[..8].copy_from_slice(&self.start);
-        bits[8..].copy_from_slice(&number[4..]);
-        HEXLOWER.encode_mut(&bits, &mut hex);
+        let mut hex = [0; 24];
+        hex[..16].copy_from_slice(&self.start);
+        HEXLOWER.encode_mut(&number[4..], &mut hex[16..]);
         HeaderValue::from_bytes(&hex).unwrap_or(HeaderValue::from_static("-"))
     }
 }

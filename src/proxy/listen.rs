@@ -8,7 +8,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use hyper::server::conn::http1::Builder;
 use hyper_util::rt::TokioIo;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
@@ -34,15 +33,11 @@ use crate::time::Clock;
 
 /// Connections that the kernel keeps for a listener until it accepts them.
 const BACKLOG: i32 = 4096;
-/// Bytes that are kept at most of what a client sends or has not taken yet, where its head needs no more.
-const BUFFER: usize = 64 * 1024;
 /// Bytes that the system keeps at most of a response before it sends them. It tells of room in a buffer, which may have
 /// megabytes, when a third of it is free: a client that takes less than that within `proxy.body_timeout` would be taken
 /// for one that takes nothing.
 #[cfg(target_os = "linux")]
 const UNSENT: u32 = 128 * 1024;
-/// Headers that hyper has room for if it is not told otherwise.
-const HEADERS: usize = 100;
 /// How long a listener rests that can't accept, for want of file descriptors say.
 const REST: Duration = Duration::from_millis(50);
 /// How often idle backend connections are looked through.
@@ -148,13 +143,9 @@ pub async fn work(listener: std::net::TcpListener, parts: Parts) -> io::Result<(
             }
         }
     });
-    let mut http = Builder::new();
-    // It would count the time before a request as the request's.
-    http.header_read_timeout(None);
     let worker = Worker {
         proxy,
         wheel,
-        http,
         metrics: parts.metrics,
         ids: Arc::new(Ids::default()),
         room: parts.rooms.clients,
@@ -176,7 +167,6 @@ pub async fn work(listener: std::net::TcpListener, parts: Parts) -> io::Result<(
 struct Worker {
     proxy: Arc<Proxy>,
     wheel: Wheel,
-    http: Builder,
     metrics: Arc<Metrics>,
     ids: Arc<Ids>,
     room: Room,
@@ -278,17 +268,11 @@ impl Worker {
             let rules = self.proxy.rules.load();
             (rules.patience, rules.limits)
         };
-        let mut http = self.http.clone();
-        http.max_header_size(limits.head_bytes).max_buf_size(limits.head_bytes.max(BUFFER));
-        // hyper's own number costs no memory of the heap.
-        if limits.headers != HEADERS {
-            http.max_headers(limits.headers);
-        }
         let socket = Patient::new(TokioIo::new(stream), self.wheel.alarm(), &patience, seat);
         let (stuck, socket) = (socket.alarm(), Muted::new(socket, client.turns.clone()));
         let guest = self.crowd.join(client.alarm.clone());
         let visitor = Visitor(Arc::new(client));
-        tokio::spawn(Served::new(&http, socket, stuck, patience, visitor, guest, drain.signal()).serve());
+        tokio::spawn(Served::new(&limits, socket, stuck, patience, visitor, guest, drain.signal()).serve());
     }
 }
 

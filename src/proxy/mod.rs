@@ -20,6 +20,7 @@ mod linger;
 pub mod listen;
 pub mod muted;
 pub mod nonce;
+mod over;
 pub mod page;
 pub mod patience;
 pub mod reply;
@@ -174,11 +175,11 @@ impl Proxy {
     pub async fn exchange(
         &self,
         request: &mut Request<()>,
+        seen: Seen,
         body: Incoming,
         caller: &Caller,
         waited: &Waited,
     ) -> Result<Response<Body>, Error> {
-        let seen = Seen::of(request.headers());
         check::request(request, seen, &caller.rules.origin)?;
         check::length(&body, caller.rules.limits.body_bytes)?;
         if hop::is_last(request) {
@@ -190,12 +191,13 @@ impl Proxy {
         let nonce = self.nonces.next();
         let stripped = rules.injector.guard().strip_request(request.headers_mut());
         self.metrics.stripped(Side::Client, stripped as u64);
-        let shown =
-            if seen.has(Sort::Cookie) { rules.jar.take(request.headers_mut()) } else { Shown::default() };
         let hop = self.readdress(request, seen, caller);
         let tunnel = self.ask(rules, &hop, request)?;
-        let session =
-            rules.manager.load(mode, shown, now).await.map_err(|problem| rules.failed(problem.into()))?;
+        let session = {
+            let shown =
+                if seen.has(Sort::Cookie) { rules.jar.take(request.headers_mut()) } else { Shown::default() };
+            rules.manager.load(mode, &shown, now).await.map_err(|problem| rules.failed(problem.into()))?
+        };
         let mut head = self.write(request, &body, seen, caller, &hop, tls);
         let asked = (request.method().as_str(), hop::target(request.uri()));
         rules.inject(&mut head, &session, &nonce, asked, now)?;
@@ -206,8 +208,9 @@ impl Proxy {
         let upload = Upload::of(body, request.headers(), caller);
         hop::forget(request);
         let watch = Stopwatch::start();
-        let (method, upgrade) = (request.method(), hop.upgrade.as_ref());
-        let forwarded = self.backend.forward(head.end(), method, upload, caller, upgrade).await;
+        let (method, upgrade, spare) =
+            (request.method().clone(), hop.upgrade.as_ref(), request.headers_mut());
+        let forwarded = self.backend.forward(head.end(), &method, upload, caller, upgrade, spare).await;
         waited.set(watch.elapsed());
         let mut response = forwarded?;
 
@@ -326,12 +329,12 @@ impl Rules {
         let Some(row) = told.row else { return };
         let cookie = match &told.cookie {
             Tell::Leave => None,
-            Tell::Set(token, lifetime) => Some(jar.set(token, *lifetime, tls, now)),
-            Tell::Remove => Some(jar.remove(tls)),
+            Tell::Set(token, lifetime) => Some(jar.set(token, *lifetime, told.chunks, tls, now)),
+            Tell::Remove => Some(jar.remove(told.chunks, tls)),
         };
-        let stale = jar.remove_previous(&told.stale, tls);
+        let stale = jar.remove_previous(&told.stale, told.chunks, tls);
         let mut private = false;
-        for line in cookie.into_iter().chain(stale) {
+        for line in cookie.into_iter().flatten().chain(stale) {
             headers.append(SET_COOKIE, line);
             private = true;
         }

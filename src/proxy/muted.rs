@@ -7,10 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use http::{Request, StatusCode};
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 
 use super::heads::Heads;
+use crate::wire::seen::Seen;
 
 /// What is read at once, at most, in bytes.
 const PIECE: usize = 16 * 1024;
@@ -53,8 +55,8 @@ impl Turns {
     }
 
     /// What is wrong with the head that hyper has just made this request of, where hyper itself doesn't mind.
-    pub fn fault<B>(&self, request: &Request<B>) -> Option<&'static str> {
-        self.heads().take(request)
+    pub fn fault<B>(&self, request: &Request<B>, seen: Seen) -> Option<&'static str> {
+        self.heads().take(request, seen)
     }
 
     fn heads(&self) -> MutexGuard<'_, Heads> {
@@ -145,12 +147,19 @@ pub struct Muted<T> {
     /// How many requests had come when the answers to all of them were last flushed.
     flushed: usize,
     said: Vec<u8>,
+    /// What has been heard already and is to be read again.
+    ahead: Bytes,
 }
 
 impl<T> Muted<T> {
     /// Listens to what is written while no request waits for an answer.
     pub const fn new(inner: T, turns: Turns) -> Self {
-        Self { inner, turns, flushed: 0, said: Vec::new() }
+        Self { inner, turns, flushed: 0, said: Vec::new(), ahead: Bytes::new() }
+    }
+
+    /// The same for another reader, who begins with what the first one has not understood; what that said is forgotten.
+    pub fn again(self, unread: Bytes) -> Self {
+        Self { said: Vec::new(), ahead: unread, ..self }
     }
 
     /// The socket.
@@ -180,6 +189,11 @@ impl<T: Read + Unpin> Read for Muted<T> {
         cx: &mut Context<'_>,
         mut buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() {
+            let length = self.ahead.len().min(buffer.remaining());
+            buffer.put_slice(&self.ahead.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
         let Self { inner, turns, .. } = &mut *self;
         let mut heads = turns.heads();
         if !heads.listens() {

@@ -38,7 +38,13 @@ pub struct Limits {
 
 /// Joins both sides once each has changed its protocol. Ends when either does, when no byte has passed either way for
 /// as long as `limits` say, or with the drain.
-pub fn tunnel(asked: Asked, mut backend: Connection, metrics: &Arc<Metrics>, guard: Guard, limits: Limits) {
+pub fn tunnel(
+    asked: Asked,
+    mut backend: Box<Connection>,
+    metrics: &Arc<Metrics>,
+    guard: Guard,
+    limits: Limits,
+) {
     let (raised, metrics) = (metrics.tunnel(), metrics.clone());
     let Asked { client, place } = asked;
     let Limits { alarm, idle, stop } = limits;

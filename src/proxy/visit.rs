@@ -1,6 +1,5 @@
 //! One client's connection: its requests, their accounts, its end.
 
-use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,7 +10,7 @@ use std::time::Duration;
 use http::header::CONNECTION;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use hyper::server::conn::http1::{Builder, Parts, UpgradeableConnection};
+use hyper::server::conn::http1::{Parts, UpgradeableConnection};
 use hyper::service::Service;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -21,24 +20,29 @@ use super::body::Body;
 use super::crowd::Guest;
 use super::error::{Error, Kind, Side};
 use super::finish::Finish;
+use super::limits::Limits;
 use super::linger::linger;
 use super::muted::{Muted, Stage, Turn};
+use super::over::{Over, part};
 use super::patience::{Patience, Patient};
 use super::timer::Alarm;
 use super::{Caller, Client, Rules, Waited, head, page, reply};
 use crate::drain::Signal;
-use crate::telemetry::metrics::{Limit, Raised};
+use crate::telemetry::metrics::Raised;
 use crate::time::Stopwatch;
+use crate::wire::seen::{Seen, Sort};
 
 /// What a connection that has brought no request yet may take to bring one when all are asked to close.
-const LAST_CALL: Duration = Duration::from_millis(300);
+pub const LAST_CALL: Duration = Duration::from_millis(300);
 
 /// A client's end of a connection.
-type Socket = Muted<Patient<TokioIo<TcpStream>>>;
+pub(super) type Socket = Muted<Patient<TokioIo<TcpStream>>>;
 
 /// A client's connection, which finishes its request and closes when told to.
 pub struct Served {
     connection: UpgradeableConnection<Socket, Visitor>,
+    /// Has it room for as many headers as a head may have?
+    roomy: bool,
     /// Rings when the client takes nothing of what is sent to it.
     stuck: Alarm,
     /// Whose turn it was when that was last looked at.
@@ -49,16 +53,6 @@ pub struct Served {
     closing: Closing,
     client: Arc<Client>,
     raised: Raised,
-}
-
-/// Why a connection ended, other than in good order.
-pub enum Over {
-    /// hyper says why.
-    Broke(hyper::Error),
-    /// The client took nothing of its response, or next to nothing.
-    Stuck,
-    /// The client sent nothing, or next to nothing.
-    Late,
 }
 
 /// How far a connection is on its way to its end.
@@ -74,7 +68,7 @@ enum Closing {
 impl Served {
     /// Serves `visitor` over `socket` until `signal` comes, or an alarm rings.
     pub fn new(
-        http: &Builder,
+        limits: &Limits,
         socket: Socket,
         stuck: Alarm,
         patience: Patience,
@@ -84,9 +78,10 @@ impl Served {
     ) -> Self {
         let client = visitor.0.clone();
         let raised = client.proxy.metrics.connection();
-        let connection = http.serve_connection(socket, visitor).with_upgrades();
+        let connection = head::reader(limits).serve_connection(socket, visitor).with_upgrades();
         Self {
             connection,
+            roomy: false,
             stuck,
             // What nobody has looked at yet is another stage than that of a new connection.
             stage: Stage::Busy,
@@ -99,30 +94,25 @@ impl Served {
     }
 
     /// Serves it to its end.
-    pub async fn serve(mut self) {
-        let ended = (&mut self).await;
-        if let Some((stream, held)) = self.part(ended) {
-            linger(stream).await;
-            drop(held);
+    #[allow(clippy::manual_async_fn, reason = "an async fn has room for all that it is given twice")]
+    pub fn serve(mut self) -> impl Future<Output = ()> + Send {
+        async move {
+            let (parts, ended) = loop {
+                let ended = (&mut self).await;
+                // It may be a tunnel now.
+                let Some(parts) = self.connection.into_parts() else { return };
+                if self.roomy || !is_cramped(&ended, &parts) {
+                    break (parts, ended);
+                }
+                self.connection = anew(parts, &self.closing);
+                self.roomy = true;
+            };
+            if let Some((stream, held)) = part(parts, ended, self.stage, self.raised) {
+                // In a box, for every connection would have room for it.
+                Box::pin(linger(stream)).await;
+                drop(held);
+            }
         }
-    }
-
-    /// Says what is still to be said. Where the client may be sending still it is to read that, or the response that it
-    /// got: its socket is returned, and what is held for as long as there is one.
-    fn part(self, ended: Result<(), Over>) -> Option<(TcpStream, impl Sized)> {
-        let parts = self.connection.into_parts()?;
-        let apology = match ended {
-            Ok(()) if self.client.turns.owe() => None,
-            Ok(()) => return None,
-            Err(over) => Some(apology(&over, self.stage, &parts)?),
-        };
-        let (socket, seat) = parts.io.into_inner().into_parts();
-        let stream = socket.into_inner();
-        if let Some(text) = apology {
-            // Whoever has not read a first answer gets no time for it.
-            stream.try_write(text.as_bytes()).ok()?;
-        }
-        Some((stream, (seat, self.raised, parts.service)))
     }
 
     /// Sets the alarm for whoever's turn it is now. While a request is under way that is the exchange's affair.
@@ -169,41 +159,23 @@ impl Served {
     }
 }
 
-/// What a client is told whose head is not waited for any longer, or is none; nothing where it had its answer, or is gone.
-fn apology(over: &Over, stage: Stage, parts: &Parts<Socket, Visitor>) -> Option<String> {
-    let Client { proxy, ids, .. } = &*parts.service.0;
-    let (rules, metrics) = (proxy.rules.load(), &proxy.metrics);
-    let (limit, error) = match (over, parts.io.said()) {
-        (Over::Broke(_), Some(StatusCode::URI_TOO_LONG | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)) => {
-            let (error, limit) = head::excess(&parts.read_buf, &rules.limits);
-            (Some(limit), Some(error))
-        }
-        // hyper says what it could not parse, and nothing of what stands there.
-        (Over::Broke(why), Some(_)) => (None, Some(Error::new(Kind::BadRequest).saying(why.to_string()))),
-        (Over::Broke(_), None) => (None, None),
-        (Over::Stuck, _) => (Some(Limit::BodyTimeout), None),
-        (Over::Late, _) if stage == Stage::Busy => (Some(Limit::BodyTimeout), None),
-        (Over::Late, _) if parts.read_buf.is_empty() => (Some(Limit::IdleTimeout), None),
-        (Over::Late, _) => (Some(Limit::HeaderTimeout), Some(Error::new(Kind::Timeout))),
-    };
-    limit.into_iter().for_each(|limit| metrics.limit(limit));
-    let Some(error) = error else {
-        debug!("a connection with a client ended: {over}");
-        return None;
-    };
-    let (id, now) = (ids.next(), proxy.clock.now());
-    note(&error, &id, &rules);
-    Some(reply::text(&error, &id, now))
+/// Was a head not understood that has more headers than is usual, and no more than it may have?
+fn is_cramped(ended: &Result<(), Over>, parts: &Parts<Socket, Visitor>) -> bool {
+    let too_large = parts.io.said() == Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+    matches!(ended, Err(Over::Broke(_)))
+        && too_large
+        && head::may_have_more(&parts.read_buf, &parts.service.0.proxy.rules.load().limits)
 }
 
-impl fmt::Display for Over {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Broke(error) => write!(f, "{error}"),
-            Self::Stuck => f.write_str("it took too little of its response"),
-            Self::Late => f.write_str("it sent too little"),
-        }
+/// The same connection with room for as many headers as there may be, from the head that was not understood on.
+fn anew(parts: Parts<Socket, Visitor>, closing: &Closing) -> UpgradeableConnection<Socket, Visitor> {
+    let reader = head::patient_reader(&parts.service.0.proxy.rules.load().limits);
+    let socket = parts.io.again(parts.read_buf);
+    let mut connection = reader.serve_connection(socket, parts.service).with_upgrades();
+    if let Closing::Asked = closing {
+        Pin::new(&mut connection).graceful_shutdown();
     }
+    connection
 }
 
 impl Future for Served {
@@ -238,7 +210,7 @@ pub struct Visitor(pub Arc<Client>);
 impl Service<Request<Incoming>> for Visitor {
     type Response = Response<Body>;
     type Error = std::convert::Infallible;
-    type Future = Finish<Result<Response<Body>, Self::Error>>;
+    type Future = Finish<Answered>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let client = &self.0;
@@ -246,10 +218,12 @@ impl Service<Request<Incoming>> for Visitor {
         // Its head was in time.
         client.alarm.stop();
         let rules = client.proxy.rules.load_full();
-        let id = self.id(&rules, &request);
+        let seen = Seen::of(request.headers());
+        let id = self.id(&rules, &request, seen);
         let exchange = Exchange {
             caller: Caller { rules, client: client.clone(), id },
-            fault: client.turns.fault(&request),
+            seen,
+            fault: client.turns.fault(&request, seen),
             turn: client.turns.take(),
         };
         Finish::new(exchange.run(request), client.begun.anew())
@@ -258,11 +232,9 @@ impl Service<Request<Incoming>> for Visitor {
 
 impl Visitor {
     /// The request's ID: a trusted peer's where it sent one that can be an ID, else ours.
-    fn id(&self, rules: &Rules, request: &Request<Incoming>) -> HeaderValue {
-        let theirs = request
-            .headers()
-            .get(reply::X_REQUEST_ID)
-            .filter(|_| rules.origin.trusts(self.0.peer.address.ip()));
+    fn id(&self, rules: &Rules, request: &Request<Incoming>, seen: Seen) -> HeaderValue {
+        let heeded = seen.has(Sort::RequestId) && rules.origin.trusts(self.0.peer.address.ip());
+        let theirs = if heeded { request.headers().get(reply::X_REQUEST_ID) } else { None };
         let fits = |id: &&HeaderValue| {
             (1..=128).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
         };
@@ -272,7 +244,7 @@ impl Visitor {
 
 /// Logs an error under the ID that its response has: the client's own only for those who look for it, an ill store's
 /// at most once a second.
-fn note(error: &Error, id: &HeaderValue, rules: &Rules) {
+pub(super) fn note(error: &Error, id: &HeaderValue, rules: &Rules) {
     let (status, problem, _) = error.problem();
     let (id, status) = (id.to_str().unwrap_or_default(), status.as_u16());
     match error.side {
@@ -288,54 +260,62 @@ fn note(error: &Error, id: &HeaderValue, rules: &Rules) {
     }
 }
 
+/// What hyper is given for a request.
+type Answered = Result<Response<Body>, std::convert::Infallible>;
+
 /// One request on its way, with its accounts.
 struct Exchange {
     caller: Caller,
+    /// What its head has.
+    seen: Seen,
     /// Why its head is ambiguous.
     fault: Option<&'static str>,
     turn: Turn,
 }
 
 impl Exchange {
-    async fn run(self, request: Request<Incoming>) -> Result<Response<Body>, std::convert::Infallible> {
-        let proxy = &self.caller.client.proxy;
-        let metrics = &proxy.metrics;
-        let (watch, waited, in_flight) = (Stopwatch::start(), Waited::default(), metrics.in_flight());
+    /// Not an async fn, which has room for all that it is given twice.
+    fn run(self, request: Request<Incoming>) -> impl Future<Output = Answered> + Send {
         let (parts, body) = request.into_parts();
         let mut request = Request::from_parts(parts, ());
-        let (method, version) = (request.method().clone(), request.version());
-        let path = self.caller.rules.access.then(|| request.uri().path().to_owned());
-        let html = self.caller.rules.page.is_some() && page::is_wanted(request.headers());
-        let result = match self.fault {
-            Some(fault) => Err(Error::new(Kind::BadRequest).saying(fault)),
-            None if in_flight.height() > self.caller.rules.limits.requests => {
-                Err(Error::new(Kind::Overloaded))
+        async move {
+            let proxy = &self.caller.client.proxy;
+            let metrics = &proxy.metrics;
+            let (watch, waited, in_flight) = (Stopwatch::start(), Waited::default(), metrics.in_flight());
+            let version = request.version();
+            let path = self.caller.rules.access.then(|| request.uri().path().to_owned());
+            let html = self.caller.rules.page.is_some() && page::is_wanted(request.headers());
+            let result = match self.fault {
+                Some(fault) => Err(Error::new(Kind::BadRequest).saying(fault)),
+                None if in_flight.height() > self.caller.rules.limits.requests => {
+                    Err(Error::new(Kind::Overloaded))
+                }
+                None => proxy.exchange(&mut request, self.seen, body, &self.caller, &waited).await,
+            };
+            if let Some(limit) = result.as_ref().err().and_then(Error::limit) {
+                metrics.limit(limit);
             }
-            None => proxy.exchange(&mut request, body, &self.caller, &waited).await,
-        };
-        if let Some(limit) = result.as_ref().err().and_then(Error::limit) {
-            metrics.limit(limit);
+            let mut response = result.unwrap_or_else(|error| {
+                note(&error, &self.caller.id, &self.caller.rules);
+                reply::problem(&error, &self.caller.id, &self.caller.rules, html)
+            });
+            // A client of HTTP/1.0 is answered in kind, and its connection ends: behind other proxies its keep-alive is
+            // not to be relied upon (RFC 9112 §9.3).
+            *response.version_mut() = version;
+            if proxy.drain.is_leaving() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                response.headers_mut().append(CONNECTION, HeaderValue::from_static("close"));
+            }
+            let took = watch.elapsed();
+            metrics.answered(request.method(), response.status(), took, waited.get());
+            if let Some(path) = path {
+                self.log(request.method(), &path, &response, took, &waited);
+            }
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                self.turn.never_ends();
+                return Ok(response);
+            }
+            Ok(response.map(|body| body.ending(self.turn, in_flight)))
         }
-        let mut response = result.unwrap_or_else(|error| {
-            note(&error, &self.caller.id, &self.caller.rules);
-            reply::problem(&error, &self.caller.id, &self.caller.rules, html)
-        });
-        // A client of HTTP/1.0 is answered in kind, and its connection ends: behind other proxies its keep-alive is
-        // not to be relied upon (RFC 9112 §9.3).
-        *response.version_mut() = version;
-        if proxy.drain.is_leaving() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            response.headers_mut().append(CONNECTION, HeaderValue::from_static("close"));
-        }
-        let took = watch.elapsed();
-        metrics.answered(&method, response.status(), took, waited.get());
-        if let Some(path) = path {
-            self.log(&method, &path, &response, took, &waited);
-        }
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            self.turn.never_ends();
-            return Ok(response);
-        }
-        Ok(response.map(|body| body.ending(self.turn, in_flight)))
     }
 
     fn log(&self, method: &Method, path: &str, response: &Response<Body>, took: Duration, waited: &Waited) {

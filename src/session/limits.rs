@@ -15,6 +15,17 @@ pub struct Limits {
     pub max_depth: usize,
     /// `headers.budget`, where a change that would not fit is to be refused.
     pub budget: Option<Budget>,
+    /// The room in cookies, where they hold the data itself.
+    pub cookies: Option<Cookies>,
+}
+
+/// How much data fits into the cookies that a session may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cookies {
+    /// `store.cookie_chunks`: how many there may be.
+    pub most: usize,
+    /// Bytes of data, as JSON, that they surely hold.
+    pub bytes: usize,
 }
 
 /// How much room the request headers have, counted as name + value + 4 bytes each.
@@ -51,6 +62,14 @@ impl Limits {
             return refuse(format!(
                 "the session would hold {bytes} bytes; session.max_bytes is {}",
                 self.max_bytes
+            ));
+        }
+        if let Some(Cookies { most, bytes: room }) = self.cookies
+            && bytes > room
+        {
+            return refuse(format!(
+                "the session would hold {bytes} bytes, and {room} fit into {most} cookies: keep less in it, or raise \
+                 store.cookie_chunks (at most 10)"
             ));
         }
         if keys > self.max_keys {

@@ -17,7 +17,7 @@ use crate::time::Timestamp;
 pub use data::Data;
 pub use directive::{Changes, Condition, Cycle, Directive};
 pub use expiry::{Expiry, Lifetime, Lifetimes};
-pub use limits::Limits;
+pub use limits::{Cookies, Limits};
 pub use plan::{Asked, Cookie, Denied, Old, Plan, Row, plan};
 pub use policy::{Config, Mode, Policy};
 pub use record::{History, How, Record, Revision, Scope};
@@ -93,14 +93,16 @@ pub struct Shown {
     pub forged: u32,
     /// Previous scopes whose cookie's name was shown, which the response is to remove.
     pub stale: Vec<Scope>,
+    /// Which further cookies were shown that hold chunks of tokens: a bit for each number.
+    pub chunks: u16,
 }
 
 impl Shown {
     /// Adds a token; equal ones count once.
     pub fn add(&mut self, token: Token) {
-        match self.first {
+        match &self.first {
             None => self.first = Some(token),
-            Some(first) if first == token || self.others.contains(&token) => {}
+            Some(first) if *first == token || self.others.contains(&token) => {}
             Some(_) => self.others.push(token),
         }
     }

@@ -284,8 +284,9 @@ fn on_live(
     }
     if effect.changed || changes.save {
         let until = until(&record);
-        let cookie =
-            if no_touch && !rescope { Cookie::Leave } else { Cookie::Set(policy.cookie(&record, until)) };
+        // Where the cookie is the session, what is not sent is not saved.
+        let quiet = no_touch && !rescope && policy.limits.cookies.is_none();
+        let cookie = if quiet { Cookie::Leave } else { Cookie::Set(policy.cookie(&record, until)) };
         return Ok(Plan { row: Row::Save, old: Old::Save(Box::new(record), until), new: None, cookie });
     }
     if rescope {
@@ -358,14 +359,14 @@ mod tests {
     use crate::session::policy::{Config, OnSwitch};
     use crate::session::record::{Revision, Scope};
     use crate::session::token::Key;
-    use crate::session::{Limits, Reason, Token};
+    use crate::session::{Cookies, Lifetime, Limits, Reason, Token};
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
     const AGE: Duration = Duration::from_secs(1_209_600);
     const SCOPE: Scope = Scope(1);
 
     fn policy() -> Policy {
-        let limits = Limits { max_bytes: 1000, max_keys: 10, max_depth: 32, budget: None };
+        let limits = Limits { max_bytes: 1000, max_keys: 10, max_depth: 32, budget: None, cookies: None };
         Policy::new(&Config::default(), AGE, SCOPE, limits)
     }
 
@@ -595,6 +596,24 @@ mod tests {
         assert_eq!(plan.cookie, Cookie::Leave);
         let cycle = Asked { no_touch: true, ..ask([Directive::CycleKey]) };
         assert_eq!(decide(&live(), &cycle).new.unwrap().1, session(json!({})).until);
+
+        let mut in_cookies = policy();
+        in_cookies.limits.cookies = Some(Cookies { most: 2, bytes: 100 });
+        let sent = super::plan(&live(), &asked, &in_cookies, NOW).unwrap();
+        assert_eq!(sent.cookie, Cookie::Set(Lifetime::Until(*until)), "or it would not be saved");
+        assert_eq!(sent.old, plan.old);
+    }
+
+    #[test]
+    fn a_change_that_no_longer_fits_into_the_cookies_is_refused() {
+        let mut small = policy();
+        let largest = r#"{"a":1,"b":"xx"}"#.len();
+        small.limits.cookies = Some(Cookies { most: 2, bytes: largest });
+        let save = |value: &str| plan(&live(), &ask([set(json!({"b": value}))]), &small, NOW);
+        assert_eq!(save("xx").map(|plan| plan.row), Ok(Row::Save));
+        let Err(Denied::Refused(refusal)) = save("xxx") else { panic!("it must be refused") };
+        assert_eq!((&*refusal.directive, refusal.reason), ("Set", Reason::TooLarge));
+        assert!(refusal.detail.contains("store.cookie_chunks"), "{refusal}");
     }
 
     #[test]

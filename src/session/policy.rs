@@ -39,6 +39,8 @@ pub struct Config {
     pub max_keys: usize,
     /// Is `X-Session-Subject` obeyed?
     pub subject: bool,
+    /// How long expired sessions are kept for those who look later, in stores that don't forget them by themselves.
+    pub keep_expired: Length,
 }
 
 impl Default for Config {
@@ -59,6 +61,7 @@ impl Default for Config {
             max_bytes: 64 * 1024,
             max_keys: 256,
             subject: false,
+            keep_expired: Length::secs(0),
         }
     }
 }

@@ -1,10 +1,11 @@
 //! What names a session: the token in the cookie, the key in the store, the id that others may see.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::sync::{Arc, LazyLock};
 
 use aws_lc_rs::digest;
-use data_encoding::{Encoding, HEXLOWER, Specification};
-use std::sync::LazyLock;
+use data_encoding::{BASE64URL_NOPAD, Encoding, HEXLOWER, Specification};
 
 /// RFC 4648 base32 in lower case without padding: `a`–`z` and `2`–`7`.
 static BASE32: LazyLock<Encoding> = LazyLock::new(|| {
@@ -18,12 +19,21 @@ pub const TOKEN_LEN: usize = 32;
 /// Characters of a tag: 256 bits in base32.
 const TAG_LEN: usize = 52;
 
-/// The bearer secret in the cookie, 160 random bits as 32 characters of base32.
+/// The bearer secret in the cookie: 160 random bits as 32 characters of base32, or where the store keeps nothing
+/// itself the whole session, sealed, in base64url.
 ///
 /// Whoever holds it holds the session, so it can't be printed: `Debug` shows no character of it, and there is
 /// no `Display`. OWASP asks for at least 64 bits of entropy, ASVS 7.2.3 for 128.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Token([u8; TOKEN_LEN]);
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(Form);
+
+#[derive(Clone, PartialEq, Eq)]
+enum Form {
+    /// The text of random bits.
+    Random([u8; TOKEN_LEN]),
+    /// What a store has sealed.
+    Sealed(Arc<[u8]>),
+}
 
 /// The HMAC-SHA256 tag that a signed token carries.
 pub type Tag = [u8; 32];
@@ -33,7 +43,27 @@ impl Token {
     pub fn from_bits(bits: &[u8; 20]) -> Self {
         let mut text = [0; TOKEN_LEN];
         BASE32.encode_mut(bits, &mut text);
-        Self(text)
+        Self(Form::Random(text))
+    }
+
+    /// Makes a token of a session that is sealed.
+    pub fn of_sealed(sealed: Vec<u8>) -> Self {
+        Self(Form::Sealed(sealed.into()))
+    }
+
+    /// Reads the text of a sealed token: base64url without padding, and without bits that no byte has. Whether its seal
+    /// holds is for the store to say.
+    pub fn parse_sealed(text: &[u8]) -> Option<Self> {
+        let sealed = BASE64URL_NOPAD.decode(text).ok()?;
+        (!sealed.is_empty()).then(|| Self::of_sealed(sealed))
+    }
+
+    /// What a store has sealed; `None` of a token of random bits.
+    pub fn sealed(&self) -> Option<&[u8]> {
+        match &self.0 {
+            Form::Random(_) => None,
+            Form::Sealed(sealed) => Some(sealed),
+        }
     }
 
     /// Reads a cookie's value: a token, and its tag where it carries one.
@@ -47,19 +77,24 @@ impl Token {
             }
             _ => return None,
         };
-        let base32 = |b: &u8| matches!(b, b'a'..=b'z' | b'2'..=b'7');
-        text.iter().all(base32).then(|| Some((Self(text.try_into().ok()?), tag))).flatten()
+        // All of them are looked at, many at once.
+        let base32 = |b: &u8| u8::from(b.wrapping_sub(b'a') < 26) | u8::from(b.wrapping_sub(b'2') < 6);
+        let fits = text.iter().fold(1, |fits, b| fits & base32(b)) == 1;
+        fits.then(|| Some((Self(Form::Random(text.try_into().ok()?)), tag))).flatten()
     }
 
     /// The text, for the two places that may have it: the hash that makes a [`Key`], and `Set-Cookie`.
-    pub fn expose(&self) -> &str {
-        std::str::from_utf8(&self.0).expect("base32 is ASCII")
+    pub fn expose(&self) -> Cow<'_, str> {
+        match &self.0 {
+            Form::Random(text) => Cow::Borrowed(std::str::from_utf8(text).expect("base32 is ASCII")),
+            Form::Sealed(sealed) => Cow::Owned(BASE64URL_NOPAD.encode(sealed)),
+        }
     }
 
     /// The cookie's value: the token, and behind a dot its tag.
     pub fn with_tag(&self, tag: Option<&Tag>) -> String {
         match tag {
-            None => self.expose().to_owned(),
+            None => self.expose().into_owned(),
             Some(tag) => format!("{}.{}", self.expose(), BASE32.encode(tag)),
         }
     }
@@ -80,12 +115,13 @@ pub struct Key([u8; 20]);
 impl Key {
     /// The key of a token in a realm (`session.realm`; two products on one store use two).
     pub fn of(realm: &str, token: &Token) -> Self {
-        let mut hash = digest::Context::new(&digest::SHA256);
-        hash.update(realm.as_bytes());
-        hash.update(&[0]);
-        hash.update(&token.0);
+        let token = match &token.0 {
+            Form::Random(text) => &text[..],
+            Form::Sealed(sealed) => sealed,
+        };
+        let hash = digest::digest(&digest::SHA256, &[realm.as_bytes(), &[0], token].concat());
         let mut key = [0; 20];
-        key.copy_from_slice(&hash.finish().as_ref()[..20]);
+        key.copy_from_slice(&hash.as_ref()[..20]);
         Self(key)
     }
 
@@ -157,7 +193,7 @@ mod tests {
     fn a_token_is_32_characters_of_base32_and_never_printed() {
         let token = Token::from_bits(&[0xff; 20]);
         assert_eq!(token.expose(), "7".repeat(32));
-        assert_eq!(Token::parse(token.expose().as_bytes()), Some((token, None)));
+        assert_eq!(Token::parse(token.expose().as_bytes()), Some((token.clone(), None)));
         assert!(!format!("{token:?}").contains('7'));
     }
 
@@ -167,6 +203,19 @@ mod tests {
         let value = token.with_tag(Some(&[9; 32]));
         assert_eq!(value.len(), 32 + 1 + 52);
         assert_eq!(Token::parse(value.as_bytes()), Some((token, Some([9; 32]))));
+    }
+
+    #[test]
+    fn a_sealed_token_is_base64url_and_never_printed() {
+        let token = Token::of_sealed(vec![0xfb, 0xff, 1]);
+        assert_eq!(token.expose(), "-_8B");
+        assert_eq!(token.sealed(), Some(&[0xfb, 0xff, 1][..]));
+        assert_eq!(Token::parse_sealed(b"-_8B"), Some(token.clone()));
+        assert_eq!(format!("{token:?}"), "Token(secret)");
+        assert_eq!(Token::from_bits(&[1; 20]).sealed(), None);
+        for bad in ["", "A", "-_8=", "+/8B", "-_8B ", "AB", "-_\u{e9}B"] {
+            assert_eq!(Token::parse_sealed(bad.as_bytes()), None, "{bad}");
+        }
     }
 
     #[test]

@@ -41,7 +41,8 @@ impl<E: Engine> Keyed<E> {
         });
         loop {
             let progress = Progress::default();
-            let round = self.round(&mut lead, believed.take(), &job, &progress);
+            // In a box, for it has kilobytes, which each future around it would have room for twice.
+            let round = Box::pin(self.round(&mut lead, believed.take(), &job, &progress));
             if let Some(answer) = progress.until(job.deadline, round).await? {
                 return answer;
             }
@@ -71,7 +72,9 @@ impl<E: Engine> Keyed<E> {
         let planned = planned.unwrap_or_else(|| (job.decide)(&seen));
         let answer = match step(&mut at, planned, mine) {
             Step::Joined(answer) => answer,
-            Step::Alone(plan) => return Ok(self.alone(&seen, plan, job.now, progress).await?.map(Ok)),
+            Step::Alone(plan) => {
+                return Ok(Box::pin(self.alone(&seen, plan, job.now, progress)).await?.map(Ok));
+            }
         };
         let (joined, answers) = join(lead, before, &mut at, mine);
         let told = |joined: Vec<Waiting>| {

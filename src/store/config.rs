@@ -1,14 +1,34 @@
 //! `[store]`.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::cookie;
+use super::moving::Home;
 use crate::secret::{HIDDEN, Secret};
+use crate::session::policy::Interval;
 use crate::time::Length;
 
 /// The schemes that `store.url` may have, as they are written.
-pub const SCHEMES: [&str; 4] = ["memory:", "redis:", "rediss:", "redis+unix:"];
+pub const SCHEMES: [&str; 15] = [
+    "memory:",
+    "cookie:",
+    "file:",
+    "sqlite:",
+    "postgres:",
+    "postgresql:",
+    "mysql:",
+    "memcache:",
+    "redis:",
+    "rediss:",
+    "redis+unix:",
+    "redis+sentinel:",
+    "rediss+sentinel:",
+    "redis+cluster:",
+    "rediss+cluster:",
+];
 
 /// `[store]`: where sessions are kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,26 +48,66 @@ pub struct Config {
     pub encryption_keys_file: String,
     /// Records that are not sealed, where there are such keys: `write` them still, only `read` them, or `refuse` them.
     pub unsealed: Unsealed,
-    /// Redis: what all keys begin with.
+    /// `cookie:` cookies that one session may take.
+    pub cookie_chunks: usize,
+    /// `cookie:` where sessions are noted that ended before their cookies do: any other store's URL. Empty = nowhere.
+    pub revocations: Url,
+    /// Redis, memcached: what all keys begin with.
     pub key_prefix: String,
-    /// Redis: the password, if it is not in the URL.
+    /// Redis, PostgreSQL, MySQL: the password, if it is not in the URL.
     pub password: Secret,
-    /// Redis: a file with it.
+    /// Redis, PostgreSQL, MySQL: a file with it.
     pub password_file: String,
-    /// `rediss:` a file with the certificates (PEM) of those who may sign the server's; empty = the system's.
+    /// `redis+sentinel:` the Sentinels' own password.
+    pub sentinel_password: Secret,
+    /// `redis+sentinel:` a file with it.
+    pub sentinel_password_file: String,
+    /// Redis: replicas that an acknowledged write has reached; 0 = nobody waits for any.
+    pub wait_replicas: usize,
+    /// TLS: a file with the certificates (PEM) of those who may sign the server's; empty = the system's.
     pub tls_ca_file: String,
-    /// `rediss:` a file with our own certificate and its chain (PEM), for a server that wants to know us.
+    /// TLS: a file with our own certificate and its chain (PEM), for a server that wants to know us.
     pub tls_cert_file: String,
-    /// `rediss:` a file with the certificate's private key (PEM).
+    /// TLS: a file with the certificate's private key (PEM).
     pub tls_key_file: String,
+    /// SQL: the table, perhaps with its schema (`schema.table`). Django's default is this one.
+    pub table: String,
+    /// SQL: makes the table where it is not there; without it `coatroom migrate` does.
+    pub create_table: bool,
+    /// SQL: connections of this process at most.
+    pub max_connections: usize,
+    /// SQL: what a statement may take on the server. `auto` = three quarters of `commit_timeout`.
+    pub statement_timeout: Interval,
     /// How long an expired session is kept by a store that clears itself, so that it is counted when it is found.
     pub expired_memory: Length,
     /// `memory:` sessions at most; then the least worthy go first.
     pub max_sessions: usize,
     /// `memory:` bytes at most, keys and bookkeeping included.
     pub max_bytes: usize,
-    /// `memory:` how often expired sessions are cleared.
-    pub sweep_interval: Length,
+    /// A cache before a database or files: a Redis, or `memory:`. Django: the engine `cached_db`.
+    pub cache: Url,
+    /// The cache's password, if it is not in its URL.
+    pub cache_password: Secret,
+    /// A file with it.
+    pub cache_password_file: String,
+    /// How long something old may be in a cache that does not answer.
+    pub cache_lease: Length,
+    /// A save while the cache does not answer: `wait` until nothing old is in it, or be done at once (`fast`).
+    pub cache_on_error: CacheOnError,
+    /// The store that sessions will move to, once all instances name it here: until then they are written where they are.
+    pub next: Url,
+    /// The store that sessions move from to `url` whenever one is read.
+    pub previous: Url,
+    /// The password of `next` or `previous`, if it is not in that URL.
+    pub move_password: Secret,
+    /// A file with it.
+    pub move_password_file: String,
+    /// How often expired sessions are cleared, by one instance for all. `auto` = 10 s (`memory:`), 10 min.
+    pub clear_interval: Interval,
+    /// Expired sessions that are removed in one go; `memory:` all.
+    pub clear_batch: usize,
+    /// The pause after each batch.
+    pub clear_pause: Length,
 }
 
 impl Default for Config {
@@ -60,21 +120,107 @@ impl Default for Config {
             encryption_keys: Vec::new(),
             encryption_keys_file: String::new(),
             unsealed: Unsealed::Read,
+            cookie_chunks: 2,
+            revocations: Url::from(""),
             key_prefix: "coat:".to_owned(),
             password: Secret::default(),
             password_file: String::new(),
+            sentinel_password: Secret::default(),
+            sentinel_password_file: String::new(),
+            wait_replicas: 0,
             tls_ca_file: String::new(),
             tls_cert_file: String::new(),
             tls_key_file: String::new(),
+            table: "django_session".to_owned(),
+            create_table: true,
+            max_connections: 8,
+            statement_timeout: Interval::Auto,
             expired_memory: Length::secs(3600),
             max_sessions: 1_000_000,
             max_bytes: 512 * 1024 * 1024,
-            sweep_interval: Length::secs(10),
+            cache: Url::from(""),
+            cache_password: Secret::default(),
+            cache_password_file: String::new(),
+            cache_lease: Length::secs(2),
+            cache_on_error: CacheOnError::Wait,
+            next: Url::from(""),
+            previous: Url::from(""),
+            move_password: Secret::default(),
+            move_password_file: String::new(),
+            clear_interval: Interval::Auto,
+            clear_batch: 1000,
+            clear_pause: Length::millis(50),
         }
     }
 }
 
 impl Config {
+    /// The settings of the cache, as if it were a store: `None` without one.
+    pub fn cache(&self) -> Option<Self> {
+        let cache = Self {
+            url: self.cache.clone(),
+            password: self.cache_password.clone(),
+            password_file: self.cache_password_file.clone(),
+            cache: Url::from(""),
+            ..self.clone()
+        };
+        (!self.cache.is_empty()).then_some(cache)
+    }
+
+    /// The settings of the store that sessions move to or from, as if it were the only one, and which of the two is
+    /// `url`; `None` where there is one store, and where both are named.
+    pub fn other(&self) -> Option<(Home, Self)> {
+        let (home, url) = match (self.next.is_empty(), self.previous.is_empty()) {
+            (false, true) => (Home::Old, &self.next),
+            (true, false) => (Home::New, &self.previous),
+            _ => return None,
+        };
+        Some((home, self.alone(url.clone())))
+    }
+
+    /// The settings of a store that is not `url`, as if it were.
+    pub fn alone(&self, url: Url) -> Self {
+        Self {
+            url,
+            password: self.move_password.clone(),
+            password_file: self.move_password_file.clone(),
+            cache: Url::from(""),
+            next: Url::from(""),
+            previous: Url::from(""),
+            ..self.clone()
+        }
+    }
+
+    /// Are sessions in the cookies themselves?
+    pub fn in_cookies(&self) -> bool {
+        self.url.scheme() == cookie::SCHEME
+    }
+
+    /// The settings of the engine of `revocations`, as if it were the store: `None` without one.
+    pub fn revocations(&self) -> Option<Self> {
+        let list = Self {
+            url: self.revocations.clone(),
+            revocations: Url::from(""),
+            cache: Url::from(""),
+            ..self.clone()
+        };
+        (!self.revocations.expose().is_empty()).then_some(list)
+    }
+
+    /// How often expired sessions are cleared.
+    pub fn clears_every(&self) -> Duration {
+        match self.clear_interval {
+            Interval::Every(length) => length.0,
+            Interval::Auto if self.url.scheme() == "memory" => Duration::from_secs(10),
+            Interval::Auto => Duration::from_secs(600),
+        }
+    }
+
+    /// How many of them are removed in one go. What is in memory costs nobody a wait.
+    pub fn batch(&self) -> usize {
+        if self.url.scheme() == "memory" { usize::MAX } else { self.clear_batch }
+    }
+
     /// Are there `encryption_keys`, here or in a file?
     pub const fn has_keys(&self) -> bool {
         !self.encryption_keys.is_empty() || !self.encryption_keys_file.is_empty()
@@ -89,6 +235,16 @@ pub enum OnError {
     Reject,
     /// The request goes on as `unavailable`.
     Anonymous,
+}
+
+/// What a save does while the cache does not answer, and may hold something older.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CacheOnError {
+    /// It is acknowledged `store.cache_lease` later.
+    Wait,
+    /// It is acknowledged at once: for so long others may read what was before it.
+    Fast,
 }
 
 /// What becomes of records that are not sealed, where there are `store.encryption_keys`: the steps from none to all.
@@ -113,6 +269,11 @@ impl Url {
     /// What stands before the first colon; all of it where there is none.
     pub fn scheme(&self) -> &str {
         self.0.split(':').next().unwrap_or_default()
+    }
+
+    /// Is there none?
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// The text, for whoever connects.

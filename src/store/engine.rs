@@ -4,7 +4,7 @@ use std::future::Future;
 
 use bytes::Bytes;
 
-use super::{Config, Error};
+use super::{Config, Error, Kind};
 use crate::session::{Key, Revision};
 use crate::time::Timestamp;
 
@@ -67,6 +67,26 @@ pub struct Cleared {
     pub sessions: usize,
 }
 
+impl Cleared {
+    /// This round, and another one.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self { removed: self.removed + other.removed, sessions: self.sessions + other.sessions }
+    }
+}
+
+/// Keys that are told at a time, where the medium lets us choose.
+pub(super) const PAGE: usize = 500;
+
+/// Some of the keys that something lies under.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Sessions, memories of ended ones, and what else is kept, expired or not. One may be told twice.
+    pub keys: Vec<Key>,
+    /// Where to go on, in the engine's own words; `None` if that was all.
+    pub next: Option<String>,
+}
+
 /// A medium that keeps bytes under keys until they end.
 ///
 /// Nothing is blind: every write but `add` names the revision it has seen, and `add` refuses a key that is taken.
@@ -105,12 +125,36 @@ pub trait Engine: Send + Sync + 'static {
         None::<std::future::Ready<_>>
     }
 
+    /// Makes sure of what was found when the outcome of a write was looked for: `seen` lies there, `None` for nothing.
+    /// `false` if that is so no longer.
+    ///
+    /// A medium that copies itself may show what would not survive the loss of a server. An acknowledged write is told
+    /// to all the copies that it has to reach, one whose answer was lost perhaps to none: here it is told again.
+    /// Other media have nothing to do.
+    fn confirm(&self, _: &Key, _: Option<Revision>) -> impl Future<Output = Result<bool, Error>> + Send {
+        std::future::ready(Ok(true))
+    }
+
     /// Removes up to `batch` values that had ended by `now`.
     fn clear_expired(
         &self,
         now: Timestamp,
         batch: usize,
     ) -> impl Future<Output = Result<Cleared, Error>> + Send;
+
+    /// Does the medium end values by its own clock, so that nobody has to clear them?
+    fn clears_itself(&self) -> bool {
+        false
+    }
+
+    /// Tells some hundreds of the keys at a time, each that is there from the first page to the last at least once:
+    /// `after` is [`Page::next`] of the page before, be it another process that was told.
+    ///
+    /// # Errors
+    /// If the medium can't say what lies in it; or what `after` is meant to be.
+    fn scan(&self, _after: Option<&str>) -> impl Future<Output = Result<Page, Error>> + Send {
+        std::future::ready(Err(Error::new(Kind::Refused, "this store can't list what lies in it")))
+    }
 
     /// Is the medium there?
     fn ping(&self) -> impl Future<Output = Result<(), Error>> + Send;

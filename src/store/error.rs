@@ -46,6 +46,11 @@ macro_rules! kinds {
                 }
             }
 
+            /// Is it known what became of a write, or is it known that nobody can know? Then reading back tells no more.
+            pub const fn is_final(self) -> bool {
+                self.nothing_happened() || matches!(self, Self::OutcomeUnknown)
+            }
+
             /// Does it say that a write certainly did not happen?
             pub const fn nothing_happened(self) -> bool {
                 match self {
@@ -65,20 +70,24 @@ kinds! {
     Timeout = "timeout" false,
     /// It answered that it won't, for a reason that has no name here.
     Refused = "refused" true,
-    /// It is reading its data from disk (`LOADING`).
+    /// It is starting: reading its data from disk (`LOADING`), or recovering it.
     Loading = "loading" true,
-    /// It is a replica (`READONLY`), or one that has lost its master (`MASTERDOWN`).
+    /// It takes no writes: a replica (`READONLY`), one that has lost its master (`MASTERDOWN`), a read-only database.
     ReadOnly = "readonly" true,
-    /// It has no room (`OOM`).
+    /// It has no room: no memory (`OOM`), or a full disk.
     OutOfMemory = "oom" true,
     /// It doesn't know us (`NOAUTH`, `WRONGPASS`).
     NoAuth = "noauth" true,
     /// It knows us, and doesn't allow it (`NOPERM`).
     NoPermission = "noperm" true,
-    /// A script of somebody's keeps it from everything else (`BUSY`).
+    /// Somebody keeps it from us: a script (`BUSY`), a lock, or others who have all of its connections.
     Busy = "busy" true,
     /// It can't save to disk, and so takes no writes (`MISCONF`).
     Misconfigured = "misconf" true,
+    /// A part of a cluster that nobody serves (`CLUSTERDOWN`), or whose server nobody agrees on.
+    ClusterDown = "clusterdown" true,
+    /// It was written, and fewer replicas have it than are to (`store.wait_replicas`).
+    Unreplicated = "unreplicated" false,
     /// What it keeps can't be read; it is kept.
     Corrupt = "corrupt" false,
     /// What it keeps is sealed with a key that we don't have (`store.encryption_keys`); it is kept.

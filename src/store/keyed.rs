@@ -11,7 +11,7 @@ use super::codec::{self, Codec};
 use super::engine::{Cleared, Engine, Stored, Swap};
 use super::lane::{Job, Lanes, Turn};
 use super::write::Progress;
-use super::{Config, Decide, Error, Failed, Outcome, Pending, Store};
+use super::{Config, Decide, Error, Failed, Outcome, Pending, Store, cookie, lease, moving};
 use crate::session::record::{Entry, How, Tombstone};
 use crate::session::{Ended, Found, History, Key, Live, Record, Revision, Token};
 use crate::time::Timestamp;
@@ -29,8 +29,23 @@ pub struct Rules {
     pub ended_memory: Duration,
     /// `store.commit_timeout`.
     pub commit_timeout: Duration,
+    /// `session.keep_expired`.
+    pub keep_expired: Duration,
     /// How records are written: `store.encryption_keys`, `store.unsealed`.
     pub codec: Codec,
+    /// `cookie:` what it needs to know of the cookies.
+    pub cookies: cookie::Terms,
+}
+
+impl Rules {
+    /// Did no entry of `session.cycle_on` become another one's?
+    pub(super) fn is_same_user(&self, before: &Record, after: &Record) -> bool {
+        let same = |name: &String| match before.data.non_null(name) {
+            None => true,
+            Some(value) => after.data.non_null(name) == Some(value),
+        };
+        self.cycle_on.iter().all(same)
+    }
 }
 
 /// What a keyed store counts.
@@ -69,37 +84,43 @@ impl<E: Engine> Keyed<E> {
     }
 
     async fn find(&self, key: Key, now: Timestamp) -> Result<Found, Error> {
-        Ok(match self.read(key, now).await? {
-            None => Found::No,
-            Some((Entry::Live(record), history, stored)) => {
-                Found::Live(Box::new(live(key, record, history, &stored)))
-            }
-            Some((Entry::Ended(tombstone), ..)) => {
-                Found::Ended(Box::new(self.ended(key, tombstone, now).await?))
+        let Some((entry, history, stored)) = self.read(key, now).await? else { return Ok(Found::No) };
+        Ok(match entry {
+            Entry::Live(record) => Found::Live(Box::new(live(key, record, history, &stored))),
+            // In a box, for every load would have room for it.
+            Entry::Ended(tombstone) => {
+                Found::Ended(Box::new(Box::pin(self.ended(key, tombstone, now)).await?))
             }
         })
     }
 
-    /// What lies under a key and has not expired. What has is removed, and counted by whoever removed it.
+    /// What lies under a key and has not expired. What has is removed, unless it is to be kept for a while, and counted
+    /// by whoever removes it.
     async fn read(&self, key: Key, now: Timestamp) -> Result<Option<(Entry, History, Stored)>, Error> {
         let Some(stored) = self.engine.get(&key).await? else { return Ok(None) };
         if stored.until <= now {
             // It has ended, be the medium able to remove it or not.
-            if self.engine.remove(&key, stored.revision).await == Ok(Swap::Done)
+            let kept = stored.until.plus(self.rules.load().keep_expired) > now;
+            if !kept
+                && self.engine.remove(&key, stored.revision).await == Ok(Swap::Done)
                 && codec::is_session(&stored.value)
             {
                 self.counts.expiries.inc();
             }
             return Ok(None);
         }
-        let rules = self.rules();
-        let Rules { realm, codec, .. } = &*rules;
+        let rules = self.rules.load();
+        let Rules { realm, codec, .. } = &**rules;
         let decoded = if self.engine.is_own() {
             codec.decode_own(realm, &key, &stored.value)
         } else {
             codec.decode(realm, &key, &stored.value)
         };
-        let (entry, history) = decoded.map_err(|unreadable| unreadable.under(&key))?;
+        let (entry, history) = match decoded {
+            Ok(read) => read,
+            Err(_) if moving::is_nothing(&stored.value) => return Ok(None),
+            Err(unreadable) => return Err(unreadable.under(&key)),
+        };
         if codec.is_old(&stored.value) {
             self.counts.old_seals.inc();
         }
@@ -114,19 +135,11 @@ impl<E: Engine> Keyed<E> {
         let mut ended = Ended { key, successor: Some(successor), reads: None };
         if now < tombstone.at.plus(self.rules().grace)
             && let Some(tip) = self.tip(successor, now).await?
-            && self.same_user(&before, &tip.record)
+            && self.rules().is_same_user(&before, &tip.record)
         {
             ended.reads = Some(before_cycle(key, *before, revision, &tip));
         }
         Ok(ended)
-    }
-
-    fn same_user(&self, before: &Record, after: &Record) -> bool {
-        let same = |name: &String| match before.data.non_null(name) {
-            None => true,
-            Some(value) => after.data.non_null(name) == Some(value),
-        };
-        self.rules().cycle_on.iter().all(same)
     }
 
     /// The live session at the end of a chain of successors.
@@ -150,12 +163,10 @@ impl<E: Engine> Keyed<E> {
     /// user who is set again would look like one who logs in. If what goes on after it has ended too, it is as gone
     /// as if it had been flushed itself.
     pub(super) async fn again(&self, key: Key, now: Timestamp) -> Result<Found, Error> {
-        Ok(match self.read(key, now).await? {
-            None => Found::Gone(None),
-            Some((Entry::Live(record), history, stored)) => {
-                Found::Live(Box::new(live(key, record, history, &stored)))
-            }
-            Some((Entry::Ended(tombstone), ..)) => {
+        let Some((entry, history, stored)) = self.read(key, now).await? else { return Ok(Found::Gone(None)) };
+        Ok(match entry {
+            Entry::Live(record) => Found::Live(Box::new(live(key, record, history, &stored))),
+            Entry::Ended(tombstone) => {
                 let mut ended = Ended { key, successor: None, reads: None };
                 if let How::Cycled { successor, before, revision } = tombstone.how
                     && let Some(tip) = self.tip(successor, now).await?
@@ -171,7 +182,7 @@ impl<E: Engine> Keyed<E> {
 
 impl<E: Engine> Store for Keyed<E> {
     fn load<'a>(&'a self, token: &'a Token, now: Timestamp) -> Pending<'a, Result<Found, Error>> {
-        Box::pin(self.find(Key::of(&self.rules().realm, token), now))
+        Box::pin(self.find(Key::of(&self.rules.load().realm, token), now))
     }
 
     fn commit(&self, found: Found, decide: Decide, now: Timestamp) -> Pending<'_, Result<Outcome, Failed>> {
@@ -192,7 +203,7 @@ impl<E: Engine> Store for Keyed<E> {
                 other => {
                     let progress = Progress::default();
                     let work = self.apart(other, planned, &decide, now, &progress);
-                    progress.until(deadline, work).await?
+                    progress.until(deadline, Box::pin(work)).await?
                 }
             }
         })
@@ -204,6 +215,19 @@ impl<E: Engine> Store for Keyed<E> {
             self.counts.expiries.inc_by(cleared.sessions as u64);
             Ok(cleared)
         })
+    }
+
+    fn clears_itself(&self) -> bool {
+        self.engine.clears_itself()
+    }
+
+    fn lease(
+        &self,
+        had: Option<Revision>,
+        now: Timestamp,
+        length: Duration,
+    ) -> Pending<'_, Result<Option<Revision>, Error>> {
+        Box::pin(lease::take(&self.engine, had, now, length))
     }
 
     fn reload(&self, config: &Config, rules: Rules) {

@@ -18,7 +18,7 @@ use dashmap::mapref::entry::Entry;
 use prometheus::IntCounter;
 
 use super::codec;
-use super::engine::{Cleared, Engine, Stored, Swap, Worth};
+use super::engine::{Cleared, Engine, PAGE, Page, Stored, Swap, Worth};
 use super::{Config, Error};
 use crate::session::{Key, Revision};
 use crate::time::Timestamp;
@@ -305,6 +305,17 @@ impl Engine for Memory {
             stays
         });
         Ok(cleared)
+    }
+
+    /// In the order of the keys.
+    async fn scan(&self, after: Option<&str>) -> Result<Page, Error> {
+        let after = after.and_then(|after| Key::from_hex(after.as_bytes()));
+        let mut keys: Vec<_> =
+            self.slots.iter().map(|slot| *slot.key()).filter(|key| Some(*key) > after).collect();
+        keys.sort_unstable();
+        keys.truncate(PAGE);
+        let next = keys.last().filter(|_| keys.len() == PAGE).map(ToString::to_string);
+        Ok(Page { keys, next })
     }
 
     fn is_own(&self) -> bool {

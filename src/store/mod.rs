@@ -1,31 +1,48 @@
 //! Keeps records; knows nothing of headers, cookies' attributes or proxies.
 //!
 //! A [`Store`] is what the rest of the program sees: it loads the session of a token and commits what became of it.
-//! An [`engine::Engine`] is a shelf of bytes; [`keyed::Keyed`] makes a store of any engine.
+//! An [`engine::Engine`] is a shelf of bytes; [`keyed::Keyed`] makes a store of any engine. [`cookie::Cookie`] is the
+//! store that keeps nothing, for its token is the session.
 
+mod boxed;
+pub mod cached;
 pub mod codec;
 mod commit;
 mod config;
+pub mod cookie;
 pub mod engine;
 mod error;
 mod examine;
+mod executor;
+pub mod file;
+mod host;
 pub mod keyed;
 mod lane;
+mod lease;
+mod link;
+pub mod memcached;
 pub mod memory;
+pub mod moving;
+mod open;
 pub mod redis;
+pub mod sql;
 mod write;
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus::IntCounter;
 
-pub use config::{Config, OnError, SCHEMES, Unsealed, Url};
+pub use self::engine::Cleared;
+pub use self::moving::copying::{Copying, Manner, Tally};
+pub use config::{CacheOnError, Config, OnError, SCHEMES, Unsealed, Url};
 pub use error::{Error, Kind};
-pub use examine::{Finding, Weight, examine};
+pub use examine::{Finding, Weight, examine, of_cache_key, of_revocations_key};
+pub use open::{copying, open};
 
-use crate::session::{Cookie, Denied, Found, Plan, Row, Token};
+use crate::session::{Cookie, Denied, Found, Plan, Revision, Row, Token};
 use crate::time::Timestamp;
 
 /// A future that somebody else will poll, on whatever thread.
@@ -52,7 +69,22 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// If the store can't be written.
-    fn clear_expired(&self, now: Timestamp, batch: usize) -> Pending<'_, Result<engine::Cleared, Error>>;
+    fn clear_expired(&self, now: Timestamp, batch: usize) -> Pending<'_, Result<Cleared, Error>>;
+
+    /// Does the store forget expired sessions by itself?
+    fn clears_itself(&self) -> bool;
+
+    /// Takes the lease of whoever clears the store for all, or goes on having it: `had` is what was returned the last
+    /// time. `None` means that somebody else has it.
+    ///
+    /// # Errors
+    /// If the store can't say.
+    fn lease(
+        &self,
+        had: Option<Revision>,
+        now: Timestamp,
+        length: Duration,
+    ) -> Pending<'_, Result<Option<Revision>, Error>>;
 
     /// Goes by these settings and rules from now on, as far as it can while it is in use.
     fn reload(&self, config: &Config, rules: keyed::Rules);
@@ -62,28 +94,6 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// If it is not.
     fn ping(&self) -> Pending<'_, Result<(), Error>>;
-}
-
-/// Opens the store that `store.url` names. Nothing is asked of it yet.
-///
-/// # Errors
-/// Names the schemes that exist where the URL has another one, and says what is wrong with its settings.
-pub fn open(config: &Config, rules: keyed::Rules, counts: Counts) -> Result<Arc<dyn Store>, Error> {
-    let keyed =
-        keyed::Counts { expiries: counts.expiries, conflicts: counts.conflicts, old_seals: counts.old_seals };
-    match config.url.scheme() {
-        "memory" => {
-            let engine = memory::Memory::new(config, counts.evictions);
-            Ok(Arc::new(keyed::Keyed::new(engine, rules, keyed)))
-        }
-        scheme if redis::SCHEMES.contains(&scheme) => {
-            let engine = redis::Redis::new(config, counts.connections)
-                .map_err(|(key, what)| Error::new(Kind::Refused, format!("{key}: {what}")))?;
-            Ok(Arc::new(keyed::Keyed::new(engine, rules, keyed)))
-        }
-        // The URL may hold a password.
-        _ => Err(Error::new(Kind::Refused, format!("store.url: there are {}", SCHEMES.join(", ")))),
-    }
 }
 
 /// What a store counts.
@@ -99,6 +109,12 @@ pub struct Counts {
     pub old_seals: IntCounter,
     /// Connections opened to a server.
     pub connections: IntCounter,
+    /// Sessions that were moved from one store to another.
+    pub moved: IntCounter,
+    /// What became of what the cache was asked.
+    pub cache: cached::Counts,
+    /// Cookies that hold a session and were not taken.
+    pub cookies: cookie::Counts,
 }
 
 /// What was committed.
@@ -108,7 +124,8 @@ pub struct Outcome {
     pub row: Row,
     /// What the client is to be told.
     pub cookie: Cookie,
-    /// The token of the session that was created, where one was; the cookie carries it instead of the one shown.
+    /// The token of the session that was created, where one was, or of one whose token is what it holds; the cookie
+    /// carries it instead of the one shown.
     pub minted: Option<Token>,
 }
 

@@ -27,6 +27,11 @@ pub(super) struct Progress {
 }
 
 impl Progress {
+    /// Notes that a write goes out: from now on nobody knows what happened if no answer comes.
+    pub(super) fn sends(&self) {
+        self.sent.store(true, Relaxed);
+    }
+
     /// Runs `work` until `deadline`; once that has passed, not at all.
     pub(super) async fn until<T>(
         &self,
@@ -54,7 +59,7 @@ impl<E: Engine> Keyed<E> {
     ) -> Result<Swap, Error> {
         next.history = older(seen);
         let new = self.shelve(&Entry::Live(next.record.clone()), next)?;
-        progress.sent.store(true, Relaxed);
+        progress.sends();
         self.swap(seen.key, seen.revision, new, self.worth(&next.record)).await
     }
 
@@ -73,7 +78,7 @@ impl<E: Engine> Keyed<E> {
         } else {
             None
         };
-        progress.sent.store(true, Relaxed);
+        progress.sends();
         let send = async || {
             if let Some(new) = &anew {
                 let worth = self.worth(&live.record);
@@ -95,7 +100,7 @@ impl<E: Engine> Keyed<E> {
         now: Timestamp,
         progress: &Progress,
     ) -> Result<Swap, Error> {
-        progress.sent.store(true, Relaxed);
+        progress.sends();
         let flushed = how == How::Flushed;
         if !self.rules().ended_memory.is_zero() {
             let new = self.memory(live, how, now)?;
@@ -107,7 +112,11 @@ impl<E: Engine> Keyed<E> {
         }
         match insist(|| self.engine.remove(&live.key, live.revision)).await? {
             // Gone, perhaps by the first try: a flush wanted no more, but did this cycle end it or a flush?
-            (Swap::Gone, true) if flushed => Ok(Swap::Done),
+            (Swap::Gone, true) if flushed => match Box::pin(self.engine.confirm(&live.key, None)).await {
+                Ok(true) => Ok(Swap::Done),
+                Ok(false) => Ok(Swap::Changed),
+                Err(error) => Err(unknown(None, &error.detail)),
+            },
             (Swap::Gone, true) => Err(unknown(None, "the record is gone, nobody knows by whom")),
             (swap, _) => Ok(swap),
         }
@@ -134,7 +143,7 @@ impl<E: Engine> Keyed<E> {
         if self.engine.cycle(&cycle).is_none() {
             return Ok(None);
         }
-        progress.sent.store(true, Relaxed);
+        progress.sends();
         let send = || async {
             match self.engine.cycle(&cycle) {
                 Some(step) => step.await,
@@ -177,17 +186,18 @@ impl<E: Engine> Keyed<E> {
         until: Timestamp,
         progress: &Progress,
     ) -> Result<(Token, Key, Revision), Error> {
-        progress.sent.store(true, Relaxed);
+        progress.sends();
         loop {
             let (token, key, new) = self.mint(record, until)?;
             let (mine, worth) = (new.revision, self.worth(record));
             let added = match self.engine.add(&key, new.clone(), worth).await {
                 Ok(added) => added,
-                Err(error) if error.kind.nothing_happened() => return Err(error),
+                Err(error) if error.kind.is_final() => return Err(error),
                 // It may have been added all the same; then the key is taken, by us.
                 Err(_) => {
                     self.engine.add(&key, new, worth).await?
-                        || self.engine.get(&key).await?.is_some_and(|there| there.revision == mine)
+                        || (self.engine.get(&key).await?.is_some_and(|there| there.revision == mine)
+                            && Box::pin(self.engine.confirm(&key, Some(mine))).await?)
                 }
             };
             if added {
@@ -220,7 +230,8 @@ impl<E: Engine> Keyed<E> {
                 (Ok(Swap::Done), _) => return Ok(Swap::Done),
                 (Ok(other), None) => return Ok(other),
                 (Ok(_), doubt) => doubt,
-                (Err(error), None) if error.kind.nothing_happened() => return Err(error),
+                (Err(error), None) if error.kind.is_final() => return Err(error),
+                (Err(error), _) if error.kind == Kind::OutcomeUnknown => return Err(error),
                 (Err(error), _) => Some(error),
             };
             let unknown = |what| Err(unknown(doubt.as_ref(), what));
@@ -231,7 +242,13 @@ impl<E: Engine> Keyed<E> {
                 Err(unreadable) => return unknown(&unreadable.under(&key).detail),
             };
             if there.revision == mine || history.contains(&Some(mine)) {
-                return Ok(Swap::Done);
+                // It lies there. Where a medium copies itself that alone is no answer.
+                match Box::pin(self.engine.confirm(&key, Some(there.revision))).await {
+                    Ok(true) => return Ok(Swap::Done),
+                    Ok(false) => {}
+                    Err(error) => doubt = Some(error),
+                }
+                continue;
             }
             if there.revision != seen {
                 // Somebody else replaced what we saw, so ours came too late; unless that is too long ago to tell.
@@ -259,19 +276,19 @@ impl<E: Engine> Keyed<E> {
     }
 }
 
-fn unknown(doubt: Option<&Error>, what: &str) -> Error {
+pub(super) fn unknown(doubt: Option<&Error>, what: &str) -> Error {
     let first = doubt.map_or_else(String::new, |first| format!("{first}; "));
     Error::new(Kind::OutcomeUnknown, first + what)
 }
 
 /// Sends a write that may be sent twice, and says whether the answer to the first try was lost.
-async fn insist<T, F>(send: impl Fn() -> F) -> Result<(T, bool), Error>
+pub(super) async fn insist<T, F>(send: impl Fn() -> F) -> Result<(T, bool), Error>
 where
     F: Future<Output = Result<T, Error>>,
 {
     match send().await {
         Ok(done) => Ok((done, false)),
-        Err(error) if error.kind.nothing_happened() => Err(error),
+        Err(error) if error.kind.is_final() => Err(error),
         Err(error) => match send().await {
             Ok(done) => Ok((done, true)),
             Err(again) => Err(unknown(Some(&error), &again.detail)),
@@ -285,7 +302,8 @@ fn older(live: &Live) -> History {
     [Some(live.revision), first, second]
 }
 
-fn random<const N: usize>() -> Result<[u8; N], Error> {
+/// Random bits of the operating system.
+pub(super) fn random<const N: usize>() -> Result<[u8; N], Error> {
     let mut bits = [0; N];
     rand::fill(&mut bits).map_err(|_| Error::new(Kind::Unreachable, "the system gives no random numbers"))?;
     Ok(bits)

@@ -90,6 +90,32 @@ labels! {
         Ping = "ping",
     }
 
+    /// What became of what a cache was asked, and of what is written behind it.
+    CacheResult {
+        /// It had the session.
+        Hit = "hit",
+        /// It had not: the database was asked.
+        Miss = "miss",
+        /// It did not answer: the database was asked.
+        Error = "error",
+        /// A save waited until nothing older could be in it.
+        Wait = "wait",
+        /// A save was acknowledged while something older may have been in it.
+        Unsettled = "unsettled",
+    }
+
+    /// Why a cookie that holds a session was not taken.
+    CookieRefused {
+        /// Its time is over.
+        Expired = "expired",
+        /// It was made up, changed, or made for another cookie.
+        Forged = "forged",
+        /// The key that sealed it is no more in `store.encryption_keys`.
+        UnknownKey = "unknown_key",
+        /// It is ours and whole, in a form that this version doesn't know.
+        Unreadable = "unreadable",
+    }
+
     /// What came of reading the settings again.
     Reloaded {
         /// They are in force.

@@ -9,7 +9,10 @@ use http::{Method, StatusCode};
 use prometheus::{Encoder, Histogram, IntCounter, IntGauge, Registry, TextEncoder};
 
 use super::book::Book;
-pub use super::label::{BackendError, CycleReason, Limit, Load, Operation, Reloaded, Save, Side, Tunnel};
+pub use super::label::{
+    BackendError, CacheResult, CookieRefused, CycleReason, Limit, Load, Operation, Reloaded, Save, Side,
+    Tunnel,
+};
 use super::requests::Requests;
 
 /// What a refusal's reason is called that [`Metrics::new`] was not told of.
@@ -58,6 +61,8 @@ pub struct Metrics {
     pub expiries: IntCounter,
     /// Live sessions given up because the store was full.
     pub evictions: IntCounter,
+    /// Sessions moved from one store to another.
+    pub moved: IntCounter,
     /// Writes that found the record changed, and were decided and tried anew.
     pub conflicts: IntCounter,
     /// `Set-Cookie` lines of the backend that a browser would send back as ours, and that were dropped.
@@ -68,6 +73,8 @@ pub struct Metrics {
     pub old_seals: IntCounter,
     /// Connections opened to the store's server.
     pub store_connections: IntCounter,
+    cache: [IntCounter; CacheResult::ALL.len()],
+    cookies_refused: [IntCounter; CookieRefused::ALL.len()],
     backend_connections: IntCounter,
     /// Informational responses of the backend (RFC 9110 §15.2) that were not passed on.
     pub interim_dropped: IntCounter,
@@ -96,6 +103,7 @@ impl Metrics {
             flushes: book.counter("coatroom_session_flushes_total", "Sessions ended by flush or by an expiry in the past."),
             expiries: book.counter("coatroom_session_expiries_total", "Expired sessions removed from the store."),
             evictions: book.counter("coatroom_session_evictions_total", "Live sessions given up because the store was full."),
+            moved: book.counter("coatroom_sessions_moved_total", "Sessions moved from store.previous to store.url."),
             conflicts: book.counter("coatroom_session_conflicts_total", "Writes that found the session changed and were tried again."),
             refusals,
             stripped: book.counters("coatroom_headers_stripped_total", "Headers removed because only the sidecar may send them, by whose they were.", "side", Side::ALL.map(Side::label)),
@@ -105,6 +113,8 @@ impl Metrics {
             store_up: book.gauge("coatroom_store_up", "Whether the store answered when it was last asked if it is there: 1 or 0."),
             old_seals: book.counter("coatroom_store_old_seals_total", "Records read that would be sealed otherwise today: by another key, or not at all."),
             store_connections: book.counter("coatroom_store_connections_total", "Connections opened to the store's server."),
+            cache: book.counters("coatroom_store_cache_total", "What became of what the cache before the store was asked, and of saves behind it.", "result", CacheResult::ALL.map(CacheResult::label)),
+            cookies_refused: book.counters("coatroom_store_cookies_refused_total", "Cookies that hold a session themselves and were not taken, by why.", "reason", CookieRefused::ALL.map(CookieRefused::label)),
             reloads: book.counters("coatroom_config_reloads_total", "Times that settings were read again, by what came of it.", "result", Reloaded::ALL.map(Reloaded::label)),
             reload_successful: { let gauge = book.gauge("coatroom_config_last_reload_successful", "Whether the settings that were read last are in force: 1 or 0."); gauge.set(1); gauge },
             reload_at: book.gauge("coatroom_config_last_reload_timestamp_seconds", "When settings were read again last, in seconds since 1970; 0 = never."),
@@ -168,6 +178,16 @@ impl Metrics {
         if let Some((_, counter)) = known {
             counter.inc();
         }
+    }
+
+    /// The counter of what becomes of what a cache is asked.
+    pub fn cache(&self, result: CacheResult) -> IntCounter {
+        self.cache[result as usize].clone()
+    }
+
+    /// The counter of cookies that hold a session and are not taken for this reason.
+    pub fn cookie_refused(&self, reason: CookieRefused) -> IntCounter {
+        self.cookies_refused[reason as usize].clone()
     }
 
     /// Counts settings that were read again at an instant, in seconds since the epoch.

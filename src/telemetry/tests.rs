@@ -67,11 +67,19 @@ fn touch_everything(metrics: &Metrics) -> Vec<metrics::Raised> {
     }
     BackendError::ALL.iter().for_each(|kind| metrics.backend_error(*kind));
     metrics::Tunnel::ALL.iter().for_each(|end| metrics.tunnel_was(*end));
+    metrics::CacheResult::ALL.iter().for_each(|result| metrics.cache(*result).inc());
+    metrics::CookieRefused::ALL.iter().for_each(|reason| metrics.cookie_refused(*reason).inc());
     metrics::Limit::ALL.iter().for_each(|limit| metrics.limit(*limit));
     metrics::Reloaded::ALL.iter().rev().for_each(|outcome| metrics.reloaded(*outcome, 1_700_000_000));
     metrics.answered(&Method::GET, StatusCode::OK, Duration::from_micros(1500), Duration::from_micros(1493));
-    let rest =
-        [&metrics.creates, &metrics.flushes, &metrics.expiries, &metrics.evictions, &metrics.conflicts];
+    let rest = [
+        &metrics.creates,
+        &metrics.flushes,
+        &metrics.expiries,
+        &metrics.evictions,
+        &metrics.moved,
+        &metrics.conflicts,
+    ];
     rest.iter().for_each(|counter| counter.inc());
     let rest = [
         &metrics.cookies_dropped,
@@ -145,7 +153,7 @@ async fn promtool_finds_nothing_to_say_about_the_metrics() {
 }
 
 /// The families and their types, in order.
-const FAMILIES: [&str; 35] = [
+const FAMILIES: [&str; 38] = [
     "backend_connections gauge",
     "backend_connections_total counter",
     "backend_errors_total counter",
@@ -174,7 +182,10 @@ const FAMILIES: [&str; 35] = [
     "session_flushes_total counter",
     "session_loads_total counter",
     "session_saves_total counter",
+    "sessions_moved_total counter",
+    "store_cache_total counter",
     "store_connections_total counter",
+    "store_cookies_refused_total counter",
     "store_errors_total counter",
     "store_old_seals_total counter",
     "store_operation_duration_seconds histogram",

@@ -27,9 +27,11 @@ impl Lines {
     /// Adds a header whose value is visible ASCII.
     pub fn text(&mut self, name: &str, value: &[u8]) {
         debug_assert!(value.iter().all(|byte| *byte >= b' ' && *byte != 0x7f || *byte == b'\t'), "{name}");
-        for part in [name.as_bytes(), b": ", value, b"\r\n"] {
-            self.0.extend_from_slice(part);
-        }
+        // One by one: what is the same for all lines is no copy of unknown length.
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.extend_from_slice(b": ");
+        self.0.extend_from_slice(value);
+        self.0.extend_from_slice(b"\r\n");
     }
 
     /// Adds a header whose value is the parts of a visible text.

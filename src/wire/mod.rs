@@ -1,6 +1,7 @@
 //! What travels in headers and cookies: vocabulary only, no sockets and no store.
 
 pub mod caching;
+pub mod chunks;
 pub mod cookie;
 pub mod forwarded;
 pub mod jar;

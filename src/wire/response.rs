@@ -46,6 +46,7 @@ pub struct Reader {
     max_bytes: usize,
     require_nonce: bool,
     subject: bool,
+    compares: bool,
 }
 
 impl Reader {
@@ -58,7 +59,14 @@ impl Reader {
             max_bytes: config.max_directive_bytes,
             require_nonce: config.require_nonce,
             subject,
+            compares: true,
         }
+    }
+
+    /// A reader for a store that compares nothing before it writes, if it doesn't: what needs that is refused.
+    pub const fn comparing(mut self, compares: bool) -> Self {
+        self.compares = compares;
+        self
     }
 
     /// Removes all of our headers from a response's head and reads the directives among them.
@@ -120,6 +128,10 @@ impl Reader {
             }
             let wrong = |(reason, detail): json::Wrong| refuse(reason, detail);
             match &**suffix {
+                "increment" | "if-version" if !self.compares => {
+                    let detail = "store.url is cookie:, which compares nothing: the last response wins";
+                    return Err(refuse(Reason::Disabled, detail.to_owned()));
+                }
                 "set" | "set-default" | "merge" | "increment" => {
                     for text in texts {
                         for map in json::object(text).map_err(wrong)? {
@@ -410,6 +422,12 @@ mod tests {
         let off = Reader::new(&Config::default(), false);
         let refused = take(&off, &[("x-session-subject", "a")]).0.changes.unwrap_err();
         assert_eq!((refused.reason, &*refused.directive), (Reason::Disabled, "Subject"));
+        let last_wins = reader(|_| {}).comparing(false);
+        for (line, name) in [("x-session-increment", "Increment"), ("x-session-if-version", "If-Version")] {
+            let refused = take(&last_wins, &[(line, "{}"), ("x-session-set", "{}")]).0.changes.unwrap_err();
+            assert_eq!((refused.reason, &*refused.directive), (Reason::Disabled, name));
+        }
+        assert!(take(&last_wins, &[("x-session-set", "{}")]).0.changes.is_ok());
         let short = reader(|config| config.max_directive_bytes = 7);
         assert!(take(&short, &[("x-session-set", r#"{"a":1}"#)]).0.changes.is_ok());
         let long = take(&short, &[("x-session-set", r#"{"a":10}"#)]).0.changes.unwrap_err();

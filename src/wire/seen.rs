@@ -28,6 +28,8 @@ pub enum Sort {
     SetCookie = 1 << 8,
     /// `Authorization`.
     Authorization = 1 << 9,
+    /// `Content-Length`.
+    Length = 1 << 10,
 }
 
 /// The sorts of headers that a message had when it was looked at.
@@ -60,6 +62,7 @@ fn sorts(name: &str) -> u16 {
         "x-request-id" => Sort::RequestId as u16,
         "cookie" => Sort::Cookie as u16,
         "authorization" => Sort::Authorization as u16,
+        "content-length" => Sort::Length as u16,
         "set-cookie" => Sort::SetCookie as u16,
         _ if name.starts_with(X_FORWARDED) => Sort::Origin as u16,
         _ => 0,
@@ -85,6 +88,7 @@ mod tests {
             ("Cookie", Sort::Cookie),
             ("Set-Cookie", Sort::SetCookie),
             ("Authorization", Sort::Authorization),
+            ("Content-Length", Sort::Length),
         ] {
             let name = HeaderName::try_from(name).expect("a name");
             let mut headers: HeaderMap = [(name, HeaderValue::from_static("x"))].into_iter().collect();

@@ -13,12 +13,12 @@ use crate::support::{Authority, Redis, Signed};
 /// A password, which must never be seen.
 const SECRET: &str = "hunter2-hunter2";
 /// A server that nothing can be said against.
-const SOUND: &[&str] = &["--appendonly", "yes", "--appendfsync", "always", "--maxmemory", "256mb"];
+pub(super) const SOUND: &[&str] = &["--appendonly", "yes", "--appendfsync", "always", "--maxmemory", "256mb"];
 /// What the engine needs.
 const RIGHTS: &str = "+get +set +getrange +setrange +pexpire +del +eval +evalsha +script|load +ping";
 
 /// What it says of a store: whether it is a good one, and the lines.
-fn said(url: &str, settings: &[(&str, &str)]) -> (bool, Vec<String>) {
+pub(super) fn said(url: &str, settings: &[(&str, &str)]) -> (bool, Vec<String>) {
     let output = coatroom(&["check-config", "--connect", "--store", url], settings);
     let (text, lines) = (stdout(&output), stderr(&output));
     assert!(!text.contains(SECRET) && !lines.contains(SECRET), "{lines}");
@@ -32,7 +32,7 @@ fn said(url: &str, settings: &[(&str, &str)]) -> (bool, Vec<String>) {
 }
 
 /// The one line about a store that won't do.
-fn problem(url: &str, settings: &[(&str, &str)]) -> String {
+pub(super) fn problem(url: &str, settings: &[(&str, &str)]) -> String {
     let (good, mut lines) = said(url, settings);
     assert!(!good && lines.len() == 1, "{lines:?}");
     lines.remove(0)
@@ -62,6 +62,26 @@ fn a_sound_server_is_ok_and_nothing_is_left_there() {
         2,
         "no other database has anything"
     );
+}
+
+/// Sessions in cookies ask no server; the list of what has ended does.
+#[test]
+fn a_list_of_revocations_is_tried_under_its_own_name() {
+    let server = sound(&[]);
+    let key = data_encoding::BASE64.encode(&[1; 32]);
+    let with = |list: &str| {
+        [("COATROOM__STORE__ENCRYPTION_KEYS", key.clone()), ("COATROOM__STORE__REVOCATIONS", list.to_owned())]
+    };
+    let tried = |list: &str| {
+        let settings = with(list);
+        said("cookie:", &settings.each_ref().map(|(name, value)| (*name, &**value)))
+    };
+    assert_eq!(tried(&server.url()), (true, vec![]));
+    let (good, lines) = tried("");
+    assert!(good && lines.len() == 1 && lines[0].contains("store.revocations is not set"), "{lines:?}");
+    let (good, lines) = tried(&url(&server, "nobody:wrong@", ""));
+    assert!(!good && lines.len() == 1, "{lines:?}");
+    assert!(lines[0].starts_with("store.revocations (COATROOM__STORE__REVOCATIONS): "), "{lines:?}");
 }
 
 #[test]
@@ -454,16 +474,16 @@ fn a_server_that_is_ill_is_told_with_what_ails_it() {
     ill(&replica, "is a replica, and takes no writes: name its master");
 
     let cluster = sound(&["--cluster-enabled", "yes"]);
-    ill(&cluster, "is part of a cluster: name a Redis with cluster-enabled no");
+    ill(&cluster, "is part of a cluster: write redis+cluster://");
     assert!(problem(&url(&cluster, "", "/1"), &[]).contains("is part of a cluster"));
     cluster.ask::<()>(&["ACL", "SETUSER", "default", "-info"]);
-    ill(&cluster, "is part of a cluster: name a Redis with cluster-enabled no");
+    ill(&cluster, "is part of a cluster: write redis+cluster://");
     // All keys are its own then, but two sessions are still in two places.
     cluster.ask::<()>(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
     crate::support::child::until(|| {
         cluster.ask::<String>(&["CLUSTER", "INFO"]).contains("cluster_state:ok").then_some(())
     });
-    ill(&cluster, "is part of a cluster: name a Redis with cluster-enabled no");
+    ill(&cluster, "is part of a cluster: write redis+cluster://");
 }
 
 #[test]

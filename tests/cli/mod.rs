@@ -1,8 +1,15 @@
 //! The program as an operator meets it: arguments, environment, output, exit codes.
 
+mod clear;
+mod clusters;
 mod connect;
+mod copy;
+mod database;
+mod folder;
 mod healthcheck;
 mod manual;
+mod memcached;
+mod sentinels;
 
 use std::env;
 use std::fs;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{Backend, Redis, Sidecar};
+use crate::support::{Backend, Memcached, Redis, Sidecar};
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path))
@@ -24,6 +24,38 @@ fn the_readme_shows_each_program_whole() {
         shown += 1;
     }
     assert!(shown >= 5, "the programs are found at all");
+}
+
+/// What a change is worth and what it costs is said of every store, in the README's table and where its engine is
+/// written.
+#[test]
+fn each_store_has_its_row_and_its_engine_says_what_it_promises() {
+    let readme = read("README.md");
+    let (_, table) = readme.split_once("\n| `store.url` | durable |").expect("the table of stores");
+    let table = table.split("\n\n").next().expect("it ends");
+    for scheme in coatroom::store::SCHEMES {
+        let named = [format!("`{scheme}`"), format!("`{scheme}//")];
+        let row = table.lines().find(|row| named.iter().any(|name| row.contains(name)));
+        let row = row.unwrap_or_else(|| panic!("{scheme} has no row"));
+        let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
+        assert!(cells.len() == 5 && cells.iter().all(|cell| !cell.is_empty()), "{row}");
+    }
+    for engine in [
+        "memory.rs",
+        "cookie/mod.rs",
+        "file/mod.rs",
+        "sql/mod.rs",
+        "redis/mod.rs",
+        "memcached/mod.rs",
+        "cached/mod.rs",
+    ] {
+        let source = read(&format!("src/store/{engine}"));
+        let lines = source.lines().take_while(|line| line.starts_with("//!"));
+        let doc = lines.map(|line| line[3..].trim()).collect::<Vec<_>>().join(" ").to_lowercase();
+        for promise in ["durable", "atomic", "round trip", "evict"] {
+            assert!(doc.contains(promise), "{engine} does not say: {promise}");
+        }
+    }
 }
 
 #[test]
@@ -50,7 +82,7 @@ fn a_session_is_looked_up_in_redis_as_the_readme_says() {
     let (backend, server) = (Backend::obedient(), Redis::start());
     let sidecar = Sidecar::on(&server, backend.address, |_| {});
     let mut browser = sidecar.browser();
-    let look_up = block("id=3f");
+    let look_up = block("id=3f786850e387550fdab836ed7e6dc881de23001b\nprintf");
     let (_, command) = look_up.split_once('\n').expect("the id, and the command");
     let command = command.replace("redis-cli", &format!("redis-cli -p {}", server.address.port()));
     // Whatever bytes an id has.
@@ -63,4 +95,18 @@ fn a_session_is_looked_up_in_redis_as_the_readme_says() {
         let found = String::from_utf8_lossy(&found.stdout).into_owned();
         assert!(found.contains(&format!("{{\\\"n\\\":\\\"visitor {n}\\\"}}")), "{id}: {found}");
     }
+}
+
+#[test]
+fn a_session_is_looked_up_in_memcached_as_the_readme_says() {
+    let (backend, server) = (Backend::obedient(), Memcached::start());
+    let sidecar = Sidecar::keeping(&server.url(), backend.address, |_| {});
+    let mut browser = sidecar.browser();
+    browser.ask(&[("X-Session-Set", "{\"n\":\"visitor\"}")]);
+    browser.get("/");
+    let id = backend.last().header("x-session-id").expect("a session").to_owned();
+    let command = block("printf 'mg coat").replace("localhost:11211", &server.address.to_string());
+    let found = Command::new("sh").args(["-c", &format!("id={id}\n{command}")]).output().expect("sh runs");
+    let found = String::from_utf8_lossy(&found.stdout).into_owned();
+    assert!(found.contains("{\"n\":\"visitor\"}"), "{id}: {found}");
 }

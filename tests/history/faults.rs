@@ -1,20 +1,20 @@
-//! The faults, one round each.
+//! What befalls a medium, one round each; which faults there are is the medium's affair (`redis.rs` and the others).
 
+use std::fmt::Debug;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::block_in_place;
+use tokio::sync::Mutex;
 use tokio::time::sleep;
 
-use super::fleet::{BUDGET, Fleet};
+use super::fleet::{BUDGET, Fleet, Medium};
 use super::judge::Violation;
 use super::relay::Harm;
 use super::workload::{Round, SHARERS, Tally};
-use crate::support::Redis;
 
-/// Clients of a fleet.
-const CLIENTS: usize = 64;
+/// Requests between two resets at least: else most of them would meet connections that are only being opened.
+const AT_ONCE: usize = 64;
 /// Acknowledged requests of a round at least.
 const LEAST: u64 = 1000;
 /// Microseconds without a processor that make a round say nothing of what needs no patience.
@@ -22,42 +22,50 @@ const STALL: u64 = 50_000;
 /// What a reply to a load of these sessions takes at most, and to a write.
 const REPLY: usize = 400;
 
-/// What happens to the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
-    None,
-    Killed,
-    Frozen,
-    Reset,
-    Full,
-    Replica,
-    Paused,
-    Forgetful,
+/// What can happen to a medium.
+pub trait Fault: Copy + Debug + Send + Sync + 'static {
+    type Medium: Medium;
+
+    /// A medium that nothing has happened to yet, which keeps what it acknowledges.
+    fn medium() -> Self::Medium;
+
+    /// Its name in `long.md`.
+    fn name(self) -> String;
+
+    /// Clients of a fleet: what the medium can carry on two cores besides the sidecars and the clients themselves.
+    const CLIENTS: usize = 64;
+
+    /// Who must notice.
+    fn effect(self) -> Effect;
+
+    /// Makes the medium ill, and well again.
+    fn hurt(
+        self,
+        pace: Pace,
+        fleet: &mut Fleet<Self::Medium>,
+        round: &Round,
+    ) -> impl Future<Output = ()> + Send;
 }
 
-impl Fault {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Killed => "kill -9, restarted 2 s later",
-            Self::Frozen => "SIGSTOP for 5 s",
-            Self::Reset => "a reset at each of 400 offsets of replies",
-            Self::Full => "OOM (maxmemory)",
-            Self::Replica => "READONLY (a replica)",
-            Self::Paused => "CLIENT PAUSE, writes and all",
-            Self::Forgetful => "SCRIPT FLUSH, ten times",
-        }
-    }
+/// Who must notice a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Nobody.
+    None,
+    /// Perhaps somebody.
+    Perhaps,
+    /// Some requests are refused, or their outcome is unknown.
+    Some,
 }
 
 /// How long things last.
 #[derive(Clone, Copy)]
-struct Pace {
+pub struct Pace {
     /// Of load before and after a fault.
-    calm: Duration,
-    frozen: Duration,
+    pub calm: Duration,
+    pub frozen: Duration,
     /// From one offset of a reply at which a connection is reset to the next.
-    stride: usize,
+    pub stride: usize,
 }
 
 const SHORT: Pace =
@@ -65,18 +73,18 @@ const SHORT: Pace =
 const LONG: Pace = Pace { calm: Duration::from_secs(2), frozen: Duration::from_secs(5), stride: 1 };
 
 /// One round of a fault on a fleet of its own, until so much was acknowledged.
-async fn round(fault: Fault, pace: Pace, acknowledged: u64) -> (Tally, Vec<Duration>) {
-    let mut fleet = Fleet::start(Redis::durable(), &[]).await;
+async fn round<F: Fault>(fault: F, pace: Pace, acknowledged: u64) -> (Tally, Vec<Duration>) {
+    let mut fleet = Fleet::start(F::medium(), &[]).await;
     let round = Round::new(fleet.addresses(), BUDGET);
-    let clients = tokio::spawn(Arc::clone(&round).run(CLIENTS / SHARERS, acknowledged ^ fault as u64));
+    let clients = tokio::spawn(Arc::clone(&round).run(F::CLIENTS / SHARERS, acknowledged ^ seed(fault)));
     let mut recoveries = Vec::new();
     // All are at work when it begins.
-    while round.tally().done < u64::try_from(4 * CLIENTS).expect("few") {
+    while round.tally().done < u64::try_from(4 * F::CLIENTS).expect("few") {
         sleep(Duration::from_millis(5)).await;
     }
     sleep(pace.calm).await;
     loop {
-        hurt(fault, pace, &mut fleet, &round).await;
+        fault.hurt(pace, &mut fleet, &round).await;
         round.heal();
         recoveries.push(loop {
             if let Some(took) = round.recovery() {
@@ -99,60 +107,31 @@ async fn round(fault: Fault, pace: Pace, acknowledged: u64) -> (Tally, Vec<Durat
     (tally, recoveries)
 }
 
-/// Makes the server ill, and well again.
-async fn hurt(fault: Fault, pace: Pace, fleet: &mut Fleet, round: &Round) {
-    let ask = |redis: &Redis, words: &[&str]| block_in_place(|| redis.ask::<()>(words));
-    match fault {
-        Fault::None => {}
-        Fault::Killed => block_in_place(|| {
-            fleet.redis.kill();
-            std::thread::sleep(pace.calm);
-            fleet.redis.restart();
-            crate::support::child::until(|| fleet.redis.pings().then_some(()));
-        }),
-        Fault::Frozen => {
-            fleet.redis.signal("STOP");
-            sleep(pace.frozen).await;
-            fleet.redis.signal("CONT");
-        }
-        Fault::Reset => {
-            for offset in (0..REPLY).step_by(pace.stride) {
-                fleet.relay.set(Harm::ResetAfter(offset));
-                // Else most of them would meet connections that are only being opened.
-                let more = round.tally().done + u64::try_from(CLIENTS).expect("few");
-                while !fleet.relay.is_done() || round.tally().done < more {
-                    sleep(Duration::from_millis(1)).await;
-                }
-            }
-        }
-        Fault::Full => {
-            ask(&fleet.redis, &["CONFIG", "SET", "maxmemory", "1"]);
-            sleep(2 * pace.calm).await;
-            ask(&fleet.redis, &["CONFIG", "SET", "maxmemory", "0"]);
-        }
-        Fault::Replica => {
-            // Of nobody: it keeps what it has.
-            ask(&fleet.redis, &["REPLICAOF", "127.0.0.1", "1"]);
-            sleep(2 * pace.calm).await;
-            ask(&fleet.redis, &["REPLICAOF", "NO", "ONE"]);
-        }
-        Fault::Paused => {
-            for what in ["WRITE", "ALL"] {
-                ask(&fleet.redis, &["CLIENT", "PAUSE", "400", what]);
-                sleep(Duration::from_millis(450)).await;
-            }
-        }
-        Fault::Forgetful => {
-            for _ in 0..10 {
-                ask(&fleet.redis, &["SCRIPT", "FLUSH"]);
-                sleep(pace.calm / 5).await;
-            }
+/// Other requests for each fault.
+fn seed(fault: impl Fault) -> u64 {
+    fault.name().bytes().fold(0, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()))
+}
+
+/// Freezes what is sent a signal so, and thaws it.
+pub async fn freeze(pace: Pace, signal: impl Fn(&str)) {
+    signal("STOP");
+    sleep(pace.frozen).await;
+    signal("CONT");
+}
+
+/// Resets connections in the middle of replies, at each offset in turn.
+pub async fn reset<M: Medium>(pace: Pace, fleet: &Fleet<M>, round: &Round) {
+    for offset in (0..REPLY).step_by(pace.stride) {
+        fleet.relay().set(Harm::ResetAfter(offset));
+        let more = round.tally().done + u64::try_from(AT_ONCE).expect("few");
+        while !fleet.relay().is_done() || round.tally().done < more {
+            sleep(Duration::from_millis(1)).await;
         }
     }
 }
 
 /// Fails where a round shows what must not be.
-fn check(fault: Fault, tally: &Tally, recoveries: &[Duration]) {
+fn check(fault: impl Fault, tally: &Tally, recoveries: &[Duration]) {
     let Tally { violations, odd, late, .. } = tally;
     assert!(
         violations.is_empty(),
@@ -170,29 +149,33 @@ fn check(fault: Fault, tally: &Tally, recoveries: &[Duration]) {
 
 /// What the long form writes its rows into; without it the rounds are short.
 const LONG_FORM: &str = "COATROOM_LONG";
-/// Acknowledged requests of each fault in the long form: a million of all eight.
-const SHARE: u64 = 125_000;
+/// Acknowledged requests of each fault in the long form: a million of all of them.
+const SHARE: u64 = 30_000;
 
-async fn survive(fault: Fault) {
+/// One fleet at a time: two of them would spend each other's budgets.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+pub async fn survive(fault: impl Fault) {
+    let _alone = ALONE.lock().await;
     let folder = std::env::var_os(LONG_FORM).map(PathBuf::from);
     let (pace, acknowledged) = if folder.is_some() { (LONG, SHARE) } else { (SHORT, 1) };
     let (tally, recoveries) = round(fault, pace, acknowledged).await;
     check(fault, &tally, &recoveries);
-    match fault {
+    match fault.effect() {
         // Where the machine itself stands still, budgets are spent on nothing.
-        Fault::None | Fault::Forgetful if tally.stalled > STALL => {}
-        Fault::None | Fault::Forgetful => assert_eq!((tally.refused, tally.unknown), (0, 0), "{tally:?}"),
-        Fault::Reset => {}
-        _ => assert!(tally.refused + tally.unknown > 0, "{fault:?} hurt nobody: {tally:?}"),
+        Effect::None if tally.stalled > STALL => {}
+        Effect::None => assert_eq!((tally.refused, tally.unknown), (0, 0), "{tally:?}"),
+        Effect::Perhaps => {}
+        Effect::Some => assert!(tally.refused + tally.unknown > 0, "{fault:?} hurt nobody: {tally:?}"),
     }
     if let Some(folder) = folder {
-        std::fs::write(folder.join(format!("{}-{fault:?}", fault as u8)), row(fault, &tally, &recoveries))
-            .expect("the folder of tests/run");
+        let name = format!("{}-{fault:?}", std::any::type_name_of_val(&fault));
+        std::fs::write(folder.join(name), row(fault, &tally, &recoveries)).expect("the folder of tests/run");
     }
 }
 
 /// The line of a fault in `long.md`.
-fn row(fault: Fault, tally: &Tally, recoveries: &[Duration]) -> String {
+fn row(fault: impl Fault, tally: &Tally, recoveries: &[Duration]) -> String {
     let slowest = recoveries.iter().max().map_or(0, Duration::as_millis);
     let count = |wanted: fn(&Violation) -> bool| {
         tally.violations.iter().filter(|(_, violation)| wanted(violation)).count()
@@ -211,22 +194,13 @@ fn row(fault: Fault, tally: &Tally, recoveries: &[Duration]) -> String {
     )
 }
 
+/// A test of each fault.
 macro_rules! rounds {
-    ($($name:ident $fault:ident,)+) => {$(
+    ($($name:ident $fault:expr,)+) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $name() {
-            survive(Fault::$fault).await;
+            $crate::history::faults::survive($fault).await;
         }
     )+};
 }
-
-rounds! {
-    nothing_is_lost_where_nothing_happens None,
-    nothing_is_lost_when_the_server_is_killed_and_comes_back Killed,
-    nothing_is_lost_when_the_server_freezes Frozen,
-    nothing_is_lost_when_connections_break_in_the_middle_of_a_reply Reset,
-    nothing_is_lost_when_the_server_has_no_room Full,
-    nothing_is_lost_when_the_server_becomes_a_replica Replica,
-    nothing_is_lost_when_the_server_pauses Paused,
-    nothing_is_lost_when_the_server_forgets_its_scripts Forgetful,
-}
+pub(crate) use rounds;

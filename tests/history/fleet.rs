@@ -1,37 +1,57 @@
-//! Two sidecars before one backend, on one Redis behind a relay.
+//! Two sidecars before one backend, on one medium; where that is a server, behind a relay.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::relay::Relay;
 use super::wire;
-use crate::support::{Program, Redis};
+use crate::support::Program;
 
 /// `store.timeout` and `store.commit_timeout`, and what a request may take besides.
 pub const BUDGET: Duration = Duration::from_millis(250 + 1000 + 50);
 
-pub struct Fleet {
-    pub redis: Redis,
-    pub relay: Relay,
+/// What sidecars share, and what a fault befalls.
+pub trait Medium: Send + Sync + 'static {
+    /// Where it listens, if it does.
+    fn address(&self) -> Option<SocketAddr>;
+
+    /// `store.url` of a sidecar that reaches it at this address.
+    fn url(&self, address: Option<SocketAddr>) -> String;
+
+    /// Settings besides, as variables.
+    fn settings(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+}
+
+pub struct Fleet<M> {
+    pub medium: M,
+    /// Before a medium that listens.
+    pub relay: Option<Relay>,
     pub sidecars: Vec<Program>,
 }
 
-impl Fleet {
+impl<M: Medium> Fleet<M> {
     /// Starts everything; `settings` are variables of the sidecars' environment.
-    pub async fn start(redis: Redis, settings: &[(&str, &str)]) -> Self {
-        let relay = Relay::to(redis.address).await;
+    pub async fn start(medium: M, settings: &[(&str, &str)]) -> Self {
+        let relay = match medium.address() {
+            Some(address) => Some(Relay::to(address).await),
+            None => None,
+        };
+        let url = medium.url(relay.as_ref().map(|relay| relay.address));
         let backend = wire::backend().await;
-        let sidecars = (0..2).map(|_| sidecar(backend, &relay, settings)).collect();
-        Self { redis, relay, sidecars }
+        let explain = [("COATROOM__HEADERS__EXPLAIN", "true")];
+        let settings = [&explain[..], medium.settings(), settings].concat();
+        let sidecars = (0..2).map(|_| Program::sidecar(backend, &["--store", &url], &settings)).collect();
+        Self { medium, relay, sidecars }
     }
 
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.sidecars.iter().map(|sidecar| sidecar.address).collect()
     }
-}
 
-fn sidecar(backend: SocketAddr, relay: &Relay, settings: &[(&str, &str)]) -> Program {
-    let store = format!("redis://{}", relay.address);
-    let settings = [&[("COATROOM__HEADERS__EXPLAIN", "true")], settings].concat();
-    Program::sidecar(backend, &["--store", &store], &settings)
+    /// The relay of a medium that listens.
+    pub const fn relay(&self) -> &Relay {
+        self.relay.as_ref().expect("it listens")
+    }
 }

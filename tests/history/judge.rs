@@ -57,6 +57,16 @@ pub struct Event {
     pub cleared: bool,
 }
 
+/// The medium lost what it had, as one does that keeps nothing on disk: a session that is absent then is one that was
+/// lost, and no logout of nobody's. It must not come back, and nothing else is forgiven.
+#[derive(Clone, Copy, Debug)]
+pub struct Loss {
+    /// From here on the session may be gone.
+    pub from: Instant,
+    /// From here on it certainly is.
+    pub gone: Instant,
+}
+
 /// What must not be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Violation {
@@ -66,7 +76,7 @@ pub enum Violation {
     Phantom { client: usize, there: u64, possible: u64 },
     /// A read is older than a change that had been acknowledged before it was asked for.
     Stale { reader: usize, client: usize, read: u64, acknowledged: u64 },
-    /// A session was read after its end had been acknowledged.
+    /// A session was read after its end had been acknowledged, or after it was lost.
     Resurrected { reader: usize, ended: Instant, read: Instant },
     /// A session that nobody had ended was not there.
     LoggedOut { client: usize, at: Instant },
@@ -88,8 +98,14 @@ impl Event {
     }
 }
 
-/// Judges the history of one session. `end` is what was there when everybody had stopped, where that was looked at.
-pub fn judge(life: &str, events: &[Event], end: Option<&BTreeMap<usize, u64>>) -> Vec<Violation> {
+/// Judges the history of one session. `end` is what was there when everybody had stopped, where that was looked at;
+/// `loss` is what befell it, if the medium may forget.
+pub fn judge(
+    life: &str,
+    events: &[Event],
+    end: Option<&BTreeMap<usize, u64>>,
+    loss: Option<Loss>,
+) -> Vec<Violation> {
     let mut violations = Vec::new();
     let done = |client: usize, before: Instant| {
         let counts = |event: &&Event| event.client == client && event.adds() && event.answer == Answer::Done;
@@ -103,12 +119,14 @@ pub fn judge(life: &str, events: &[Event], end: Option<&BTreeMap<usize, u64>>) -
     clients.sort_unstable();
     clients.dedup();
     let ended = events.iter().filter(|event| event.op == Op::Logout && event.answer == Answer::Done);
-    let ended = ended.map(|event| event.completed).min();
+    let gone = loss.map(|loss| loss.gone);
+    let ended = ended.map(|event| event.completed).chain(gone).min();
     // From here on it may have ended, or its token have been lost with an answer.
     let doubtful = events
         .iter()
         .filter(|event| event.op == Op::Logout || (event.op == Op::Cycle && event.answer == Answer::Unknown));
-    let doubtful = doubtful.map(|event| event.invoked).min().unwrap_or(Instant::MAX);
+    let from = loss.map(|loss| loss.from);
+    let doubtful = doubtful.map(|event| event.invoked).chain(from).min().unwrap_or(Instant::MAX);
     for event in events {
         let Event { client: reader, invoked, completed, .. } = *event;
         if event.cleared && completed < doubtful {
@@ -203,15 +221,15 @@ mod tests {
             (0, Read, Done, Some(&[2, 1])),
             (1, Add, Dropped, Some(&[2, 2])),
         ]);
-        assert_eq!(judge("a", &events, Some(&end(&[2, 1]))), []);
-        assert_eq!(judge("a", &events, Some(&end(&[2, 2]))), [], "what is unknown may have happened");
+        assert_eq!(judge("a", &events, Some(&end(&[2, 1])), None), []);
+        assert_eq!(judge("a", &events, Some(&end(&[2, 2])), None), [], "what is unknown may have happened");
     }
 
     #[test]
     fn a_change_that_is_not_there_any_longer_is_lost() {
         let events = history(&[(0, Add, Done, None), (0, Add, Done, None)]);
         let lost = Violation::Lost { client: 0, there: 1, acknowledged: 2 };
-        assert_eq!(judge("a", &events, Some(&end(&[1]))), [lost]);
+        assert_eq!(judge("a", &events, Some(&end(&[1])), None), [lost]);
     }
 
     #[test]
@@ -219,38 +237,41 @@ mod tests {
         for (op, answer) in [(Add, Refused), (AddIf, Refused), (Add, Dropped)] {
             let events = history(&[(0, op, answer, None)]);
             let phantom = Violation::Phantom { client: 0, there: 1, possible: 0 };
-            assert_eq!(judge("a", &events, Some(&end(&[1]))), [phantom]);
+            assert_eq!(judge("a", &events, Some(&end(&[1])), None), [phantom]);
         }
         let events = history(&[(0, Add, Refused, None), (1, Read, Done, Some(&[1]))]);
         let phantom = Violation::Phantom { client: 0, there: 1, possible: 0 };
-        assert_eq!(judge("a", &events, None), [phantom]);
+        assert_eq!(judge("a", &events, None, None), [phantom]);
     }
 
     #[test]
     fn a_read_that_lacks_what_was_acknowledged_before_it_is_stale() {
         let events = history(&[(0, Add, Done, None), (1, Read, Done, Some(&[0]))]);
         let stale = Violation::Stale { reader: 1, client: 0, read: 0, acknowledged: 1 };
-        assert_eq!(judge("a", &events, None), [stale]);
+        assert_eq!(judge("a", &events, None, None), [stale]);
         let mut overlapping = events;
         overlapping[1].invoked = 5;
-        assert_eq!(judge("a", &overlapping, None), []);
+        assert_eq!(judge("a", &overlapping, None, None), []);
     }
 
     #[test]
     fn a_session_that_is_read_after_its_logout_is_resurrected() {
         let events = history(&[(0, Logout, Done, Some(&[])), (1, Read, Done, Some(&[]))]);
-        assert_eq!(judge("a", &events, None), [Violation::Resurrected { reader: 1, ended: 5, read: 10 }]);
+        assert_eq!(
+            judge("a", &events, None, None),
+            [Violation::Resurrected { reader: 1, ended: 5, read: 10 }]
+        );
         let events = history(&[(0, Logout, Unknown, Some(&[])), (1, Read, Done, Some(&[]))]);
-        assert_eq!(judge("a", &events, None), []);
+        assert_eq!(judge("a", &events, None, None), []);
     }
 
     #[test]
     fn a_session_that_is_not_there_although_nobody_ended_it_was_logged_out() {
         let mut events = history(&[(0, Add, Done, None), (1, Read, Done, None), (0, Logout, Done, None)]);
         events[1].seen = Seen::Empty;
-        assert_eq!(judge("a", &events, None), [Violation::LoggedOut { client: 1, at: 15 }]);
+        assert_eq!(judge("a", &events, None, None), [Violation::LoggedOut { client: 1, at: 15 }]);
         events[2].invoked = 12;
-        assert_eq!(judge("a", &events, None), []);
+        assert_eq!(judge("a", &events, None, None), []);
     }
 
     #[test]
@@ -259,6 +280,34 @@ mod tests {
         events[0].cleared = true;
         let cleared = Violation::Cleared { client: 0, at: 5 };
         let strange = Violation::Strange { client: 0, life: "a".to_owned() };
-        assert_eq!(judge("b", &events, None), [cleared, strange]);
+        assert_eq!(judge("b", &events, None, None), [cleared, strange]);
+    }
+
+    #[test]
+    fn what_a_medium_lost_may_be_absent_from_then_on_and_must_not_come_back() {
+        let mut events =
+            history(&[(0, Add, Done, Some(&[0])), (1, Read, Done, None), (1, Read, Done, Some(&[1]))]);
+        events[1].seen = Seen::Empty;
+        events[1].cleared = true;
+        let of = |from, gone| Some(Loss { from, gone });
+        assert_eq!(judge("a", &events, None, of(6, Instant::MAX)), [], "perhaps it was spared");
+        let back = Violation::Resurrected { reader: 1, ended: 9, read: 20 };
+        assert_eq!(judge("a", &events, None, of(6, 9)), [back]);
+        let early = judge("a", &events[..2], None, of(16, 19));
+        assert_eq!(
+            early,
+            [Violation::Cleared { client: 1, at: 15 }, Violation::LoggedOut { client: 1, at: 15 }]
+        );
+    }
+
+    #[test]
+    fn a_loss_forgives_no_stale_read_and_no_phantom() {
+        let lost = Some(Loss { from: 0, gone: Instant::MAX });
+        let events = history(&[(0, Add, Done, None), (1, Read, Done, Some(&[0]))]);
+        let stale = Violation::Stale { reader: 1, client: 0, read: 0, acknowledged: 1 };
+        assert_eq!(judge("a", &events, None, lost), [stale]);
+        let events = history(&[(0, Add, Refused, None), (1, Read, Done, Some(&[1]))]);
+        let phantom = Violation::Phantom { client: 0, there: 1, possible: 0 };
+        assert_eq!(judge("a", &events, None, lost), [phantom]);
     }
 }

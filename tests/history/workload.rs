@@ -12,7 +12,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::judge::{Answer, Event, Instant, Op, Seen, Violation, judge};
+use super::judge::{Answer, Event, Instant, Loss, Op, Seen, Violation, judge};
 use super::wire::{Client, Reply};
 use crate::support::client::PATIENCE;
 
@@ -35,8 +35,19 @@ pub struct Round {
     pub tally: Mutex<Tally>,
     /// When the server was back.
     healed: AtomicU64,
+    /// When the medium forgot.
+    forgotten: Mutex<Vec<Forgotten>>,
     /// Moments at which this machine gave us no time, and how long.
     stolen: Mutex<Vec<(Instant, Instant)>>,
+}
+
+/// The medium forgot what it had, or a part of it.
+struct Forgotten {
+    from: Instant,
+    /// When that was done.
+    to: Instant,
+    /// It was everything.
+    whole: bool,
 }
 
 /// What came of a round.
@@ -67,6 +78,8 @@ pub struct Tally {
 /// One life of a session.
 struct Life {
     name: String,
+    /// When it was begun: asked for, and answered.
+    begun: (Instant, Instant),
     /// The token that clients use now.
     token: Mutex<String>,
     /// All that there were.
@@ -83,6 +96,7 @@ impl Round {
             stop: AtomicBool::new(false),
             tally: Mutex::default(),
             healed: AtomicU64::new(Instant::MAX),
+            forgotten: Mutex::default(),
             stolen: Mutex::default(),
         })
     }
@@ -101,6 +115,26 @@ impl Round {
     pub fn heal(&self) {
         self.tally().recovered.clear();
         self.healed.store(self.now(), SeqCst);
+    }
+
+    /// The medium forgets from now on, all that it has or a part; until [`Round::forgot`] nobody knows what.
+    pub fn forgets(&self, whole: bool) {
+        let from = self.now();
+        self.forgotten.lock().expect("whole").push(Forgotten { from, to: Instant::MAX, whole });
+    }
+
+    /// It has, and goes on.
+    pub fn forgot(&self) {
+        let to = self.now();
+        self.forgotten.lock().expect("whole").last_mut().expect("it did").to = to;
+    }
+
+    /// What of that befell a session.
+    fn loss(&self, (asked, answered): (Instant, Instant)) -> Option<Loss> {
+        let forgotten = self.forgotten.lock().expect("whole");
+        let first = forgotten.iter().find(|forgotten| asked <= forgotten.to)?;
+        let mut certain = forgotten.iter().filter(|forgotten| forgotten.whole && answered < forgotten.from);
+        Some(Loss { from: first.from, gone: certain.next().map_or(Instant::MAX, |certain| certain.to) })
     }
 
     /// How long it took each sidecar, once all of them have done something.
@@ -190,12 +224,15 @@ impl Round {
     /// Begins a life, unless the store doesn't let it.
     async fn begin(&self, name: String, client: &mut Client) -> Option<Arc<Life>> {
         let wanted = [("X-Session-Set", format!("{{\"life\":\"{name}\"}}"))];
+        let asked = self.now();
         let reply = client.ask(None, &wanted).await;
+        let begun = (asked, self.now());
         match reply {
             Ok(Reply { status: 200, row, cookie: Some(token), .. }) if row == "create" => {
                 crate::support::canary::sing(&token);
                 let tokens = Mutex::new(vec![token.clone()]);
-                Some(Arc::new(Life { name, token: Mutex::new(token), tokens, events: Mutex::default() }))
+                let token = Mutex::new(token);
+                Some(Arc::new(Life { name, begun, token, tokens, events: Mutex::default() }))
             }
             _ => {
                 sleep(REST).await;
@@ -237,7 +274,7 @@ impl Round {
             }
         }
         let events = std::mem::take(&mut *life.events.lock().expect("whole"));
-        let found = judge(&life.name, &events, there.as_ref());
+        let found = judge(&life.name, &events, there.as_ref(), self.loss(life.begun));
         let mut tally = self.tally();
         tally.lives += 1;
         tally.violations.extend(found.into_iter().map(|violation| (life.name.clone(), violation)));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use coatroom::config::FOLLOWING;
 use coatroom::time::Stopwatch;
 
-use super::reload::{APPLIED, EXPLAIN, Running, key};
+use super::reload::{APPLIED, EXPLAIN, FAILED, Running, key};
 use crate::support::child::until;
 use crate::support::{Backend, Browser, Line, Redis};
 
@@ -38,14 +38,18 @@ const ELSEWHERE: &[&str] = &[
     "reload.interval",
     "session.on_gone",
     "session.touch_interval",
+    "session.keep_expired",
+    "store.clear_batch",
+    "store.clear_interval",
+    "store.clear_pause",
     "store.commit_timeout",
+    "store.cookie_chunks",
     "store.encryption_keys",
     "store.encryption_keys_file",
     "store.expired_memory",
     "store.max_bytes",
     "store.max_sessions",
     "store.on_error",
-    "store.sweep_interval",
     "store.timeout",
     "store.unsealed",
     "telemetry.ready_needs_store",
@@ -289,7 +293,7 @@ fn how_long_the_end_takes_follows() {
 
 #[test]
 fn the_limits_of_the_memory_and_how_often_it_is_cleared_follow() {
-    let settings = format!("{EXPLAIN}store.sweep_interval = '1 h'\n");
+    let settings = format!("{EXPLAIN}store.clear_interval = '1 h'\n");
     let running = Running::with(&settings);
     let evictions = "coatroom_session_evictions_total";
     let visit = || {
@@ -311,7 +315,7 @@ fn the_limits_of_the_memory_and_how_often_it_is_cleared_follow() {
 
     let sweeps = "coatroom_store_operation_duration_seconds_count{operation=\"clear_expired\"}";
     assert_eq!(running.child.metric(sweeps), 1);
-    running.write(&format!("{EXPLAIN}store.sweep_interval = '20ms'"));
+    running.write(&format!("{EXPLAIN}store.clear_interval = '20ms'"));
     running.hang_up(APPLIED);
     until(|| (running.child.metric(sweeps) > 3).then_some(()));
 }
@@ -381,6 +385,46 @@ fn what_seals_records_and_what_must_be_sealed_follow() {
     fs::write(running.path("keys"), key('b')).expect("it is written");
     running.hang_up(APPLIED);
     assert_eq!(sealed.get("/").status, 503, "the key is gone");
+}
+
+#[test]
+fn how_many_cookies_a_session_may_take_follows() {
+    let base = format!("{EXPLAIN}store.url = 'cookie:'\nstore.encryption_keys = ['{}']\n", key('a'));
+    let running = Running::with(&base);
+    let big = format!("{{\"big\":\"{}\"}}", "x".repeat(4000));
+    let mut visitor = running.browser();
+    assert_eq!(visitor.ask(&[("X-Session-Set", &big)]).row(), "create");
+    running.write(&format!("{base}store.cookie_chunks = 1"));
+    running.hang_up(APPLIED);
+    assert_eq!(running.browser().ask(&[("X-Session-Set", &big)]).status, 502);
+    assert_eq!(visitor.ask(&[("X-Session-Save", "true")]).row(), "save", "what there is stays");
+    assert_eq!(visitor.jar.len(), 2);
+    // Without a key nobody could read what all have: that waits for the store that it is of.
+    running.write(EXPLAIN);
+    running.hang_up(FAILED);
+    assert_eq!(visitor.get("/").row(), "nothing");
+}
+
+#[test]
+fn what_seals_cookies_follows() {
+    let with = |letters: &str| {
+        let keys: Vec<_> = letters.chars().map(|letter| format!("'{}'", key(letter))).collect();
+        format!("{EXPLAIN}store.url = 'cookie:'\nstore.encryption_keys = [{}]\n", keys.join(", "))
+    };
+    let running = Running::with(&with("a"));
+    let (mut saved, mut idle) = (running.browser(), running.browser());
+    for browser in [&mut saved, &mut idle] {
+        assert_eq!(browser.ask(&[("X-Session-Set", "{\"a\":1}")]).row(), "create");
+    }
+    for letters in ["ab", "ba"] {
+        running.write(&with(letters));
+        running.hang_up(APPLIED);
+        assert_eq!((saved.get("/").row(), idle.get("/").row()), ("nothing", "nothing"));
+    }
+    assert_eq!(saved.ask(&[("X-Session-Save", "true")]).row(), "save");
+    running.write(&with("b"));
+    running.hang_up(APPLIED);
+    assert_eq!((saved.get("/").row(), idle.get("/").row()), ("nothing", "nothing-to-keep"));
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::support::child::until;
 use crate::support::{Backend, Browser, Child, Redis};
 
 pub(super) const APPLIED: &str = "coatroom_config_reloads_total{result=\"applied\"}";
-const FAILED: &str = "coatroom_config_reloads_total{result=\"failed\"}";
+pub(super) const FAILED: &str = "coatroom_config_reloads_total{result=\"failed\"}";
 const SUCCESSFUL: &str = "coatroom_config_last_reload_successful";
 pub(super) const EXPLAIN: &str = "headers.explain = true\nreload.interval = 0\n";
 

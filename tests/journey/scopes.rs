@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coatroom::manager::{Manager, Tell};
-use coatroom::session::{Changes, Directive, Found, Limits, Mode, Policy, Reason, Token};
+use coatroom::session::{Changes, Directive, Found, Limits, Mode, Policy, Reason, Revision, Token};
 use coatroom::store::codec::Codec;
 use coatroom::store::engine::Cleared;
-use coatroom::store::{self, Decide, Failed, OnError, Outcome, Pending, Store, keyed};
-use coatroom::telemetry::metrics::Metrics;
+use coatroom::store::{self, Decide, Failed, OnError, Outcome, Pending, Store, cached, keyed};
+use coatroom::telemetry::metrics::{CacheResult, CookieRefused, Metrics};
 use coatroom::time::Timestamp;
 use coatroom::wire::cookie::{Config, Previous};
 use coatroom::wire::jar::Jar;
@@ -25,18 +25,35 @@ fn shelf() -> Arc<dyn Store> {
         cycle_on: session.cycle_on,
         grace: session.grace.0,
         ended_memory: session.ended_memory.0,
+        keep_expired: session.keep_expired.0,
         commit_timeout: Duration::from_secs(1),
         codec: Codec::default(),
+        cookies: store::cookie::Terms::default(),
     };
     let metrics = metrics();
     let counts = store::Counts {
         expiries: metrics.expiries.clone(),
         evictions: metrics.evictions.clone(),
+        moved: metrics.moved.clone(),
         conflicts: metrics.conflicts.clone(),
         old_seals: metrics.old_seals.clone(),
         connections: metrics.store_connections.clone(),
+        cache: cached::Counts {
+            hits: metrics.cache(CacheResult::Hit),
+            misses: metrics.cache(CacheResult::Miss),
+            errors: metrics.cache(CacheResult::Error),
+            waits: metrics.cache(CacheResult::Wait),
+            unsettled: metrics.cache(CacheResult::Unsettled),
+        },
+        cookies: store::cookie::Counts {
+            expired: metrics.cookie_refused(CookieRefused::Expired),
+            forged: metrics.cookie_refused(CookieRefused::Forged),
+            unknown_key: metrics.cookie_refused(CookieRefused::UnknownKey),
+            unreadable: metrics.cookie_refused(CookieRefused::Unreadable),
+            old_seals: metrics.old_seals.clone(),
+        },
     };
-    store::open(&store::Config::default(), rules, counts).expect("memory")
+    store::open(&store::Config::default(), rules, &counts).expect("memory")
 }
 
 fn metrics() -> Arc<Metrics> {
@@ -69,7 +86,7 @@ fn door_with(store: &Arc<dyn Store>, change: impl FnOnce(&mut Config), config: &
     let mut cookie = Config::default();
     change(&mut cookie);
     let jar = Jar::new(&cookie).expect("good settings");
-    let limits = Limits { max_bytes: 65_536, max_keys: 256, max_depth: 32, budget: None };
+    let limits = Limits { max_bytes: 65_536, max_keys: 256, max_depth: 32, budget: None, cookies: None };
     let session = coatroom::session::Config::default();
     let policy = Arc::new(Policy::new(&session, cookie.age.0, jar.scope(), limits));
     let manager = Manager::new(store.clone(), policy, jar.previous(), config, metrics());
@@ -96,17 +113,17 @@ impl Door {
         let shown = self.jar.take(&mut headers);
         let mut changes = Changes::default();
         asked.iter().cloned().for_each(|directive| changes.push(directive));
-        let session = runtime.block_on(self.manager.load(mode, shown, NOW)).expect("memory answers");
+        let session = runtime.block_on(self.manager.load(mode, &shown, NOW)).expect("memory answers");
         let data = session.reads().map(|live| live.record.data.text().to_vec()).unwrap_or_default();
         meanwhile();
         let told = runtime.block_on(self.manager.commit(session, changes, server_error, NOW));
         let told = told.expect("it is committed");
         let cookie = match &told.cookie {
             Tell::Leave => None,
-            Tell::Set(token, lifetime) => Some(self.jar.set(token, *lifetime, false, NOW)),
-            Tell::Remove => Some(self.jar.remove(false)),
+            Tell::Set(token, lifetime) => Some(self.jar.set(token, *lifetime, 0, false, NOW)),
+            Tell::Remove => Some(self.jar.remove(0, false)),
         };
-        let lines = cookie.into_iter().chain(self.jar.remove_previous(&told.stale, false));
+        let lines = cookie.into_iter().flatten().chain(self.jar.remove_previous(&told.stale, 0, false));
         Done {
             data: String::from_utf8(data).expect("ASCII"),
             row: told.row.map_or("-", coatroom::session::Row::name),
@@ -312,6 +329,19 @@ impl Store for ReadOnly {
 
     fn clear_expired(&self, now: Timestamp, batch: usize) -> Pending<'_, Result<Cleared, store::Error>> {
         self.0.clear_expired(now, batch)
+    }
+
+    fn clears_itself(&self) -> bool {
+        self.0.clears_itself()
+    }
+
+    fn lease(
+        &self,
+        had: Option<Revision>,
+        now: Timestamp,
+        length: Duration,
+    ) -> Pending<'_, Result<Option<Revision>, store::Error>> {
+        self.0.lease(had, now, length)
     }
 
     fn ping(&self) -> Pending<'_, Result<(), store::Error>> {

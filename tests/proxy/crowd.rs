@@ -5,6 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use coatroom::proxy::timer::TICK;
+use coatroom::proxy::visit::LAST_CALL;
 use coatroom::time::Stopwatch;
 
 use super::limits::reached;
@@ -91,6 +92,8 @@ fn whoever_has_said_nothing_yet_goes_too() {
     let sidecar = Sidecar::with(backend.address, |config| config.proxy.max_connections = 2);
     let mut silent = [Line::to(sidecar.address()), Line::to(sidecar.address())];
     sidecar.until("coatroom_http_connections", 2);
+    // Both are as idle as can be before a newcomer is; else one that has had its answer may be the idler one.
+    thread::sleep(2 * LAST_CALL);
     let _newcomers = [kept(&sidecar), kept(&sidecar)];
     assert_eq!(silent.each_mut().map(Line::ends), [End::Closed; 2]);
 }

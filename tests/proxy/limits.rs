@@ -77,6 +77,37 @@ fn a_head_may_have_its_lines_and_not_one_more() {
     }
 }
 
+/// hyper is not told of more lines than usual before a client has some.
+#[test]
+fn a_head_of_more_lines_than_usual_may_come_at_any_time_and_in_pieces() {
+    let stage = Stage::new();
+    let sidecar = with(&stage, |_| {});
+    let head = |path: &str, lines: usize, rest: &str| {
+        let lines: String = (3..=lines).map(|n| format!("X-{n}: {n}\r\n")).collect();
+        format!("POST /{path} HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n{lines}\r\n{rest}")
+    };
+    let all = [("a", 3), ("b", 120), ("c", 4), ("d", 128), ("e", 101), ("f", 100)]
+        .map(|(path, lines)| head(path, lines, &path.repeat(4)))
+        .concat();
+    for piece in [all.len(), 1000, 100] {
+        let mut client = Line::to(sidecar.address());
+        for piece in all.as_bytes().chunks(piece) {
+            client.send(piece);
+        }
+        let mut backend = stage.accept();
+        for (path, lines) in [("a", 3), ("b", 120), ("c", 4), ("d", 128), ("e", 101), ("f", 100)] {
+            let seen = backend.request();
+            let theirs = seen.headers.iter().filter(|(name, _)| name.len() < 6 && name.starts_with("x-"));
+            assert_eq!((seen.target, theirs.count()), (format!("/{path}"), lines - 2));
+            assert_eq!(seen.body, path.repeat(4).as_bytes());
+            backend.send(OK);
+            assert_eq!(client.reply().text(), "ok");
+        }
+        drop(backend);
+    }
+    assert_eq!((reached(&sidecar, "max_headers"), sidecar.metric("coatroom_panics_total")), (0, 0));
+}
+
 #[test]
 fn a_body_whose_length_is_known_may_have_its_bytes_and_not_one_more() {
     let stage = Stage::new();

@@ -168,7 +168,8 @@ fn no_request_fails_while_sidecars_behind_haproxy_are_restarted() {
             for n in 0..drains {
                 let before = asked();
                 fleet.restarts(n % 2);
-                assert!(asked() > before + 50, "clients went on");
+                // Clients went on, however slow the machine is.
+                until(|| (asked() > before + 50).then_some(()));
             }
         }));
         load.over.store(true, Relaxed);

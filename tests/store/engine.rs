@@ -71,7 +71,22 @@ macro_rules! engine_suite {
 }
 
 engine_suite!(memory, || async { crate::store::support::memory() });
+engine_suite!(file, || async { crate::store::file::file() });
+engine_suite!(moving_next, || async { crate::store::moving::between_next() });
+engine_suite!(moving_previous, || async { crate::store::moving::between_previous() });
+engine_suite!(file_behind_memory, || async { crate::store::cached::file_behind_memory() });
+engine_suite!(file_behind_redis, || async { crate::store::cached::file_behind_redis() });
 engine_suite!(redis, || async { crate::store::support::redis() }, clears itself);
+engine_suite!(memcached, || async { crate::store::support::memcached(1) }, clears itself);
+engine_suite!(three_memcached, || async { crate::store::support::memcached(3) }, clears itself);
+engine_suite!(redis_over_tls, || async { crate::store::access::over_tls() }, clears itself);
+engine_suite!(redis_by_sentinel, || async { crate::store::sentinel::shared() }, clears itself);
+engine_suite!(redis_cluster, || async { crate::store::cluster::shared() }, clears itself);
+engine_suite!(redis_cluster_waiting_for_a_replica, || async { crate::store::cluster::replicated() }, clears itself);
+engine_suite!(redis_waiting_for_a_replica, || async { crate::store::sentinel::replicated() }, clears itself);
+engine_suite!(sqlite, || async { crate::store::sql::sqlite() });
+engine_suite!(postgres, || async { crate::store::sql::postgres() });
+engine_suite!(mariadb, || async { crate::store::sql::mariadb() });
 
 const ANONYMOUS: Worth = Worth::Anonymous;
 

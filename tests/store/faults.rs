@@ -428,7 +428,7 @@ async fn a_corrupt_record_is_an_error_and_is_kept() {
         assert_eq!(spy.engine().add(&key, stored.clone(), Worth::Known).await, Ok(true));
         let error = rig.store.load(&token, rig.now()).await.unwrap_err();
         assert_eq!(error.kind, Kind::Corrupt);
-        assert!(!error.detail.contains(token.expose()));
+        assert!(!error.detail.contains(&*token.expose()));
         assert_eq!(spy.engine().get(&key).await, Ok(Some(stored.clone())));
         spy.engine().remove(&key, stored.revision).await.unwrap();
     }
@@ -527,7 +527,7 @@ async fn many_tokens_share_the_budget_of_a_load() {
             answer.release();
         }
     });
-    let load = manager.load(Mode::On, shown, rig.now());
+    let load = manager.load(Mode::On, &shown, rig.now());
     let start = Instant::now();
     assert_eq!(load.await.unwrap_err().kind, Kind::Timeout);
     assert_eq!(start.elapsed().as_secs(), BUDGET.as_secs());

@@ -473,7 +473,7 @@ async fn tasks_that_are_dropped_anywhere_lose_nothing_that_was_acknowledged() {
     for round in 0..150 {
         let tasks: Vec<_> = (0..8)
             .map(|_| {
-                let rig = rig.clone();
+                let (rig, token) = (rig.clone(), token.clone());
                 tokio::spawn(async move { rig.commit(rig.load(&token).await, ask([increment("n")])).await })
             })
             .collect();

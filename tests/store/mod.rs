@@ -2,15 +2,29 @@
 #![cfg(test)]
 
 mod access;
+mod cached;
+mod cluster;
+mod cookie;
 mod costs;
 mod engine;
 mod faults;
+mod file;
+mod kill;
 mod lane;
+mod lease;
+mod memcached;
 mod memory;
+mod moving;
 mod races;
 mod redis;
+mod replicas;
+mod rollouts;
+mod scan;
 mod sealed;
+mod sentinel;
+mod shaky;
 mod spy;
+mod sql;
 #[allow(clippy::module_inception, reason = "the suite of the trait is named after it, as `engine` is")]
 mod store;
 mod support;

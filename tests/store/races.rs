@@ -38,7 +38,7 @@ where
 
 /// A response to a request that loaded earlier: nothing comes of it.
 fn assert_gone(outcome: &Outcome) {
-    assert_eq!((outcome.row, outcome.cookie, outcome.minted), (Row::Gone, Cookie::Leave, None));
+    assert_eq!((outcome.row, outcome.cookie, &outcome.minted), (Row::Gone, Cookie::Leave, &None));
 }
 
 fn number(data: Option<Value>, name: &str) -> u64 {
@@ -60,9 +60,12 @@ pub(crate) async fn n_changes_to_different_entries_all_count(rig: Rig) {
 
 pub(crate) async fn n_increments_of_one_entry_all_count(rig: Rig) {
     let token = rig.begin(json!({"n": 0})).await;
-    at_once(&rig, 32, |rig, _| async move {
-        for _ in 0..8 {
-            assert_eq!(rig.request(&token, [increment("n")]).await.row, Row::Save);
+    at_once(&rig, 32, |rig, _| {
+        let token = token.clone();
+        async move {
+            for _ in 0..8 {
+                assert_eq!(rig.request(&token, [increment("n")]).await.row, Row::Save);
+            }
         }
     })
     .await;
@@ -88,17 +91,20 @@ pub(crate) async fn a_touch_never_undoes_a_save(rig: Rig) {
         config.touch_interval = coatroom::session::policy::Interval::Every(length(0));
     });
     let token = rig.begin(json!({"n": 0})).await;
-    at_once(&rig, 16, |rig, n| async move {
-        for _ in 0..16 {
-            let outcome = if n % 4 == 0 {
-                rig.request(&token, [increment("n")]).await
-            } else {
-                // Each of these read a moment ago, and has a later instant than all before it.
-                let found = rig.load(&token).await;
-                rig.wait(std::time::Duration::from_millis(1));
-                rig.commit(found, ask([])).await.unwrap()
-            };
-            assert_eq!(outcome.row, if n % 4 == 0 { Row::Save } else { Row::Touch });
+    at_once(&rig, 16, |rig, n| {
+        let token = token.clone();
+        async move {
+            for _ in 0..16 {
+                let outcome = if n % 4 == 0 {
+                    rig.request(&token, [increment("n")]).await
+                } else {
+                    // Each of these read a moment ago, and has a later instant than all before it.
+                    let found = rig.load(&token).await;
+                    rig.wait(std::time::Duration::from_millis(1));
+                    rig.commit(found, ask([])).await.unwrap()
+                };
+                assert_eq!(outcome.row, if n % 4 == 0 { Row::Save } else { Row::Touch });
+            }
         }
     })
     .await;
@@ -155,7 +161,7 @@ pub(crate) async fn a_flush_among_writers_is_final(rig: Rig) {
         let token = rig.begin(json!({"user_id": 1, "n": 0})).await;
         let flushed = Arc::new(AtomicBool::new(false));
         let saved = at_once(&rig, 9, |rig, n| {
-            let flushed = Arc::clone(&flushed);
+            let (token, flushed) = (token.clone(), Arc::clone(&flushed));
             async move {
                 if n == 4 {
                     assert_eq!(rig.request(&token, [Directive::Flush]).await.row, Row::Flush);
@@ -284,7 +290,7 @@ pub(crate) async fn a_double_clicked_login_gives_both_a_session(rig: Rig) {
         let mut clicks = Vec::new();
         for outcome in &outcomes {
             assert!(matches!(outcome.cookie, Cookie::Set(_)));
-            let data = rig.data(&outcome.minted.unwrap()).await.unwrap();
+            let data = rig.data(outcome.minted.as_ref().unwrap()).await.unwrap();
             assert_eq!((&data["cart"], &data["user_id"]), (&json!([1, 2]), &json!(7)));
             clicks.push(data["click"].clone());
         }
@@ -400,7 +406,7 @@ pub(crate) async fn a_flush_among_cycle_keys_under_an_old_token_is_final(rig: Ri
         let slow = rig.load(&token).await;
         let flushed = Arc::new(AtomicBool::new(false));
         at_once(&rig, 8, |rig, n| {
-            let (slow, flushed) = (slow.clone(), Arc::clone(&flushed));
+            let (slow, fresh, flushed) = (slow.clone(), fresh.clone(), Arc::clone(&flushed));
             async move {
                 if n == 3 {
                     assert_eq!(rig.request(&fresh, [Directive::Flush]).await.row, Row::Flush);
@@ -427,14 +433,14 @@ pub(crate) async fn a_flush_among_cycle_keys_under_an_old_token_is_final(rig: Ri
 /// of those before it none is live once its successor is known, and what was acknowledged is in the last.
 pub(crate) async fn cycle_keys_and_writers_leave_exactly_one_live_token(rig: Rig) {
     let first = rig.begin(json!({"n": 0})).await;
-    let jar = Arc::new(Mutex::new(vec![first]));
+    let jar = Arc::new(Mutex::new(vec![first.clone()]));
     let last = |jar: &Mutex<Vec<Token>>| {
         let jar = jar.lock().unwrap_or_else(PoisonError::into_inner);
-        jar[jar.len() - 1]
+        jar[jar.len() - 1].clone()
     };
     let saved = Arc::new(AtomicUsize::new(0));
     at_once(&rig, 12, |rig, n| {
-        let (jar, saved) = (Arc::clone(&jar), Arc::clone(&saved));
+        let (first, jar, saved) = (first.clone(), Arc::clone(&jar), Arc::clone(&saved));
         async move {
             for _ in 0..10 * usize::from(n == 11) {
                 // Whoever still shows the first token reads on, so there is a live one at the end of the chain.

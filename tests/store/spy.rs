@@ -202,6 +202,11 @@ impl<E: Engine> Engine for Spy<E> {
         Some(self.call(Op::Cycle, step))
     }
 
+    /// Nobody's business: most engines do nothing here.
+    async fn confirm(&self, key: &Key, seen: Option<Revision>) -> Result<bool, Error> {
+        self.engine.confirm(key, seen).await
+    }
+
     async fn clear_expired(&self, now: Timestamp, batch: usize) -> Result<Cleared, Error> {
         self.call(Op::Clear, self.engine.clear_expired(now, batch)).await
     }

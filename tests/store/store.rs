@@ -132,9 +132,24 @@ macro_rules! store_suite {
 }
 
 store_suite!(memory, || async { crate::store::support::memory() });
+store_suite!(file, || async { crate::store::file::file() });
+store_suite!(file_behind_memory, || async { crate::store::cached::file_behind_memory() });
+store_suite!(postgres_behind_redis, || async { crate::store::cached::postgres_behind_redis() });
+store_suite!(file_behind_redis, || async { crate::store::cached::file_behind_redis() });
 store_suite!(redis, || async { crate::store::support::redis() });
+store_suite!(sqlite, || async { crate::store::sql::sqlite() });
+store_suite!(sealed_sqlite, || async { crate::store::sql::sqlite() }, |rig| {
+    rig.sealing(&[1], coatroom::store::Unsealed::Refuse)
+});
+store_suite!(postgres, || async { crate::store::sql::postgres() });
+store_suite!(mariadb, || async { crate::store::sql::mariadb() });
 store_suite!(redis_over_tls, || async { crate::store::access::over_tls() });
+store_suite!(redis_by_sentinel, || async { crate::store::sentinel::shared() });
+store_suite!(redis_cluster, || async { crate::store::cluster::shared() });
+store_suite!(redis_waiting_for_a_replica, || async { crate::store::sentinel::replicated() });
 store_suite!(redis_as_an_acl_user, || async { crate::store::access::as_an_acl_user() });
+store_suite!(memcached, || async { crate::store::support::memcached(1) });
+store_suite!(three_memcached, || async { crate::store::support::memcached(3) });
 store_suite!(sealed_memory, || async { crate::store::support::memory() }, |rig| {
     rig.sealing(&[2, 1], coatroom::store::Unsealed::Read)
 });
@@ -321,7 +336,7 @@ pub(crate) async fn every_session_has_a_token_of_its_own(rig: Rig) {
     let mut tokens = HashSet::new();
     for n in 0..500 {
         let token = rig.begin(json!({"n": n})).await;
-        assert!(tokens.insert(token.expose().to_owned()));
+        assert!(tokens.insert(token.expose().into_owned()));
     }
 }
 
@@ -412,6 +427,7 @@ pub(crate) async fn an_expired_session_is_absent_and_counted_once(rig: Rig) {
     let (one, other) = (rig.clone(), rig.beside());
     let loads = (0..32).map(|n| {
         let rig = if n % 2 == 0 { one.clone() } else { other.clone() };
+        let (token, ended) = (token.clone(), ended.clone());
         tokio::spawn(async move { (rig.load(&token).await, rig.load(&ended).await) })
     });
     for load in loads.collect::<Vec<_>>() {

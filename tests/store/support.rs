@@ -10,17 +10,18 @@ use coatroom::session::{
     Asked, Condition, Config, Directive, Found, Key, Limits, Live, Policy, Revision, Scope, Token, plan,
 };
 use coatroom::store::codec::Codec;
-use coatroom::store::engine::{Cleared, Cycle, Engine, Stored, Swap, Worth};
+use coatroom::store::engine::{Cleared, Cycle, Engine, Page, Stored, Swap, Worth};
 use coatroom::store::keyed::{Counts, Keyed, Rules};
+use coatroom::store::memcached::Memcached;
 use coatroom::store::memory::Memory;
 use coatroom::store::redis::Redis;
-use coatroom::store::{self, Decide, Error, Failed, Outcome, Store, Unsealed};
+use coatroom::store::{self, Decide, Error, Failed, Outcome, Store, Unsealed, cookie};
 use coatroom::time::{Clock, Length, Timestamp};
 use data_encoding::BASE64;
 use prometheus::IntCounter;
 use serde_json::Value;
 
-use crate::support::Redis as Server;
+use crate::support::{Memcached as Cache, Redis as Server};
 
 /// `cookie.age` of all tests: an hour.
 pub(crate) const AGE: Duration = Duration::from_secs(3600);
@@ -47,10 +48,27 @@ pub(crate) fn redis() -> Served<Redis> {
     Served::on(Server::start(), |_| {})
 }
 
+/// A memcached engine on so many servers of its own, which end with it.
+pub(crate) fn memcached(servers: usize) -> Served<Memcached, Vec<Cache>> {
+    let servers: Vec<_> = (0..servers).map(|_| Cache::start()).collect();
+    let hosts: Vec<_> = servers.iter().map(|server| server.address.to_string()).collect();
+    let url = format!("memcache://{}", hosts.join(","));
+    let config = store::Config { url: (&*url).into(), ..store::Config::default() };
+    let engine = Memcached::new(&config, counter()).unwrap_or_else(|(key, what)| panic!("{key}: {what}"));
+    Served::by(servers, engine)
+}
+
 /// An engine, and the server that it asks.
-pub(crate) struct Served<E> {
+pub(crate) struct Served<E, S = Server> {
     engine: E,
-    pub(crate) server: Server,
+    pub(crate) server: S,
+}
+
+impl<E, S> Served<E, S> {
+    /// An engine that keeps its server, or its folder, as long as it lives.
+    pub(crate) const fn by(server: S, engine: E) -> Self {
+        Self { engine, server }
+    }
 }
 
 impl Served<Redis> {
@@ -59,11 +77,11 @@ impl Served<Redis> {
         let mut config = store::Config { url: (&*server.url()).into(), ..store::Config::default() };
         change(&mut config);
         let engine = Redis::new(&config, counter()).unwrap_or_else(|(key, what)| panic!("{key}: {what}"));
-        Self { engine, server }
+        Self::by(server, engine)
     }
 }
 
-impl<E: Engine> Engine for Served<E> {
+impl<E: Engine, S: Send + Sync + 'static> Engine for Served<E, S> {
     async fn get(&self, key: &Key) -> Result<Option<Stored>, Error> {
         self.engine.get(key).await
     }
@@ -88,8 +106,20 @@ impl<E: Engine> Engine for Served<E> {
         self.engine.cycle(cycle)
     }
 
+    async fn confirm(&self, key: &Key, seen: Option<Revision>) -> Result<bool, Error> {
+        self.engine.confirm(key, seen).await
+    }
+
     async fn clear_expired(&self, now: Timestamp, batch: usize) -> Result<Cleared, Error> {
         self.engine.clear_expired(now, batch).await
+    }
+
+    fn clears_itself(&self) -> bool {
+        self.engine.clears_itself()
+    }
+
+    async fn scan(&self, after: Option<&str>) -> Result<Page, Error> {
+        self.engine.scan(after).await
     }
 
     async fn ping(&self) -> Result<(), Error> {
@@ -223,8 +253,16 @@ impl<E: Engine> Engine for Shared<E> {
         })
     }
 
+    async fn confirm(&self, key: &Key, seen: Option<Revision>) -> Result<bool, Error> {
+        self.engine.confirm(key, seen).await
+    }
+
     async fn clear_expired(&self, now: Timestamp, batch: usize) -> Result<Cleared, Error> {
         self.engine.clear_expired(now, batch).await
+    }
+
+    fn clears_itself(&self) -> bool {
+        self.engine.clears_itself()
     }
 
     async fn ping(&self) -> Result<(), Error> {
@@ -233,7 +271,7 @@ impl<E: Engine> Engine for Shared<E> {
 }
 
 /// Makes another sidecar on the engine.
-type Sidecar = Arc<dyn Fn(&Config, &Codec, Counts) -> Arc<dyn Store> + Send + Sync>;
+pub(crate) type Sidecar = Arc<dyn Fn(&Config, &Codec, Counts) -> Arc<dyn Store> + Send + Sync>;
 
 /// A sidecar with its settings, its clock and its counters; clones are the same one.
 #[derive(Clone)]
@@ -257,17 +295,13 @@ impl Rig {
     /// The same, with that `store.commit_timeout`.
     pub(crate) fn within(engine: impl Engine, commit_timeout: Duration) -> Self {
         let engine = Shared::new(engine);
-        let sidecar: Sidecar = Arc::new(move |config, codec, counts| {
-            let rules = Rules {
-                realm: config.realm.clone(),
-                cycle_on: config.cycle_on.clone(),
-                grace: config.grace.0,
-                ended_memory: config.ended_memory.0,
-                commit_timeout,
-                codec: codec.clone(),
-            };
-            Arc::new(Keyed::new(engine.clone(), rules, counts))
-        });
+        Self::by_sidecars(Arc::new(move |config, codec, counts| {
+            Arc::new(Keyed::new(engine.clone(), rules(config, codec, commit_timeout), counts))
+        }))
+    }
+
+    /// Sidecars that are made so.
+    pub(crate) fn by_sidecars(sidecar: Sidecar) -> Self {
         let config = Config::default();
         let counts = Counts { expiries: counter(), conflicts: counter(), old_seals: counter() };
         let codec = Codec::default();
@@ -290,7 +324,12 @@ impl Rig {
 
     /// The same sidecar, on another one's clock.
     pub(crate) fn by_the_clock_of(self, other: &Self) -> Self {
-        Self { clock: other.clock.clone(), ..self }
+        self.by(other.clock.clone())
+    }
+
+    /// The same sidecar, on that clock.
+    pub(crate) fn by(self, clock: Clock) -> Self {
+        Self { clock, ..self }
     }
 
     /// Another sidecar on the same engine, with its own lanes and the same clock and counters.
@@ -366,8 +405,22 @@ impl Rig {
     }
 }
 
+/// What a store goes by.
+pub(crate) fn rules(config: &Config, codec: &Codec, commit_timeout: Duration) -> Rules {
+    Rules {
+        realm: config.realm.clone(),
+        cycle_on: config.cycle_on.clone(),
+        grace: config.grace.0,
+        ended_memory: config.ended_memory.0,
+        commit_timeout,
+        keep_expired: config.keep_expired.0,
+        codec: codec.clone(),
+        cookies: cookie::Terms { names: vec!["sessionid".to_owned()], age: AGE, room: 8192 },
+    }
+}
+
 fn policy(config: &Config) -> Policy {
-    let limits = Limits { max_bytes: 64 * 1024, max_keys: 256, max_depth: 32, budget: None };
+    let limits = Limits { max_bytes: 64 * 1024, max_keys: 256, max_depth: 32, budget: None, cookies: None };
     Policy::new(config, AGE, SCOPE, limits)
 }
 

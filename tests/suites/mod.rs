@@ -1,6 +1,8 @@
-//! Public test-suites: what they say of a server they say of the sidecar before it, but for what is listed.
+//! Public test-suites: what they say of a server they say of the sidecar before it, but for what is listed; and
+//! Django beside it.
 
 mod cache;
+mod django;
 mod websocket;
 
 use std::collections::BTreeMap;

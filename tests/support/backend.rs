@@ -79,8 +79,14 @@ impl Backend {
     pub fn new(handler: impl Fn(Seen) -> Answer + Send + Sync + 'static) -> Self {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (handler, log): (Arc<Handler>, _) = (Arc::new(handler), seen.clone());
-        let address = listen(Arc::new(move |stream| converse(stream, &*handler, &log)));
+        let address = listen(Arc::new(move |stream| converse(stream, &*handler, Some(&log))));
         Self { address, seen }
+    }
+
+    /// The same, which remembers nothing of what it has seen.
+    pub fn forgetful(handler: impl Fn(Seen) -> Answer + Send + Sync + 'static) -> Self {
+        let address = listen(Arc::new(move |stream| converse(stream, &handler, None)));
+        Self { address, seen: Arc::default() }
     }
 
     /// A backend that answers with the headers that the request asks for: `Want-<Name>: a|b` becomes two lines of
@@ -150,7 +156,7 @@ fn listen(raw: Arc<Raw>) -> SocketAddr {
     address
 }
 
-fn converse(mut stream: TcpStream, handler: &Handler, log: &Mutex<Vec<Seen>>) {
+fn converse(mut stream: TcpStream, handler: &Handler, log: Option<&Mutex<Vec<Seen>>>) {
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     stream.set_nodelay(true).expect("no delay");
     while let Some((first, headers)) = read_head(&mut stream) {
@@ -159,7 +165,9 @@ fn converse(mut stream: TcpStream, handler: &Handler, log: &Mutex<Vec<Seen>>) {
         let (body, trailers) = read_body(&mut stream, &headers, false);
         let head = method == "HEAD";
         let seen = Seen { method, target, headers, body, trailers };
-        log.lock().expect("no panic while held").push(seen.clone());
+        if let Some(log) = log {
+            log.lock().expect("no panic while held").push(seen.clone());
+        }
         let answer = handler(seen);
         if write(&mut stream, &answer, head).is_err() {
             return;

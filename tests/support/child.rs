@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use coatroom::time::Stopwatch;
 
 use super::client::{self, PATIENCE};
+use super::process::binary;
 
 /// What makes the program serve. The rest are its flags.
 const SERVE: &[&str] = &["serve"];
@@ -31,20 +33,28 @@ impl Child {
         Self::limited(backend, flags, ":")
     }
 
+    /// The same of another binary than the tests' own.
+    #[allow(dead_code, reason = "the benches need it")]
+    pub fn of(binary: &Path, backend: &str, flags: &[&str]) -> Self {
+        Self::start(binary, [SocketAddr::from(([127, 0, 0, 1], 0)); 2], backend, flags, ":")
+    }
+
     /// The same on these addresses.
     pub fn at(address: SocketAddr, telemetry: SocketAddr, backend: &str, flags: &[&str]) -> Self {
-        Self::start([address, telemetry], backend, flags, ":")
+        Self::start(Path::new(&binary()), [address, telemetry], backend, flags, ":")
     }
 
     /// The same as [`Child::before`] after a command of the shell, `ulimit` say.
     pub fn limited(backend: &str, flags: &[&str], first: &str) -> Self {
-        Self::start([SocketAddr::from(([127, 0, 0, 1], 0)); 2], backend, flags, first)
+        let free = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self::start(Path::new(&binary()), [free; 2], backend, flags, first)
     }
 
-    fn start(addresses: [SocketAddr; 2], backend: &str, flags: &[&str], first: &str) -> Self {
+    fn start(binary: &Path, addresses: [SocketAddr; 2], backend: &str, flags: &[&str], first: &str) -> Self {
         let [address, telemetry] = addresses.map(|address| address.to_string());
         let mut process = Command::new("sh")
-            .args(["-c", &format!("{first}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_coatroom")])
+            .args(["-c", &format!("{first}; exec \"$0\" \"$@\"")])
+            .arg(binary)
             .args(SERVE)
             .args(["--listen", &address, "--telemetry-listen", &telemetry, "--backend", backend])
             .args(flags)
@@ -70,9 +80,7 @@ impl Child {
 
     /// Sends it a signal: `TERM`, `INT`, `HUP`, `STOP`, `CONT`.
     pub fn signal(&self, name: &str) {
-        let pid = self.process.id().to_string();
-        let sent = Command::new("kill").args(["-s", name, &pid]).status().expect("kill runs");
-        assert!(sent.success());
+        signal(self.process.id(), name);
     }
 
     /// The value of a metric.
@@ -129,6 +137,12 @@ impl Drop for Child {
         drop(self.process.wait());
         super::canary::printed(&self.log());
     }
+}
+
+/// Sends a process a signal.
+pub fn signal(process: u32, name: &str) {
+    let sent = Command::new("kill").args(["-s", name, &process.to_string()]).status();
+    assert!(sent.expect("kill runs").success());
 }
 
 /// Waits until `look` finds something.

@@ -14,6 +14,11 @@ use tempfile::TempDir;
 
 use super::client::{Browser, PATIENCE};
 
+/// The sidecar's own: the tests' own build, or the one that `COATROOM_BINARY` names.
+pub fn binary() -> String {
+    env::var("COATROOM_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_coatroom").to_owned())
+}
+
 /// A program that ends, with its children, when the test does.
 pub struct Program {
     child: Child,
@@ -53,12 +58,9 @@ impl Program {
         }
     }
 
-    /// The sidecar's binary before a backend, with more flags and with settings as variables; `COATROOM_BINARY` names another one than the
-    /// tests' own build.
+    /// The sidecar's binary before a backend, with more flags and with settings as variables.
     pub fn sidecar(backend: SocketAddr, flags: &[&str], settings: &[(&str, &str)]) -> Self {
-        let binary =
-            env::var("COATROOM_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_coatroom").to_owned());
-        let mut command = Command::new(binary);
+        let mut command = Command::new(binary());
         command.args(["serve", "--listen", "127.0.0.1:0", "--telemetry-listen", "127.0.0.1:0"]);
         command.args(["--backend", &format!("http://{backend}")]).args(flags);
         command.envs(settings.iter().copied());

@@ -10,7 +10,7 @@ use redis::{Client, Connection, FromRedisValue, ToRedisArgs};
 use tempfile::TempDir;
 
 use super::authority::{Authority, Signed};
-use super::child::until;
+use super::child::{signal, until};
 
 /// A server that is killed when it is dropped. What it has on disk goes too.
 ///
@@ -117,10 +117,31 @@ impl Redis {
             .is_ok()
     }
 
+    /// Asks it something; `None` if it is away, or has hung up: Sentinels end all connections to a server whose role
+    /// they change.
+    pub fn try_ask<T: FromRedisValue>(&self, words: &[&str]) -> Option<T> {
+        let mut connection = self.client().get_connection().ok()?;
+        redis::Cmd::new().arg(words).query(&mut connection).ok()
+    }
+
+    /// Is it a master, as far as it says so itself?
+    pub fn is_master(&self) -> bool {
+        self.try_ask::<String>(&["INFO", "replication"]).is_some_and(|info| info.contains("role:master"))
+    }
+
+    /// Does it say this of its master, or its replicas: `state=online`, `master_link_status:up`?
+    pub fn replicates(&self, word: &str) -> bool {
+        self.try_ask::<String>(&["INFO", "replication"]).is_some_and(|info| info.contains(word))
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends it a signal: `STOP`, `CONT`, `KILL`.
     pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
-        assert!(sent.expect("kill runs").success());
+        signal(self.child.id(), name);
     }
 
     /// Kills it, as a crash would.
@@ -144,6 +165,11 @@ impl Drop for Redis {
     }
 }
 
+/// The port that other nodes of a cluster talk to: as free as the port itself, and outside of what the system gives away.
+pub const fn bus(port: u16) -> u16 {
+    if port > 32_000 { port - 30_000 } else { port + 20_000 }
+}
+
 fn socket(folder: &Path) -> PathBuf {
     folder.join("socket")
 }
@@ -152,9 +178,7 @@ fn socket(folder: &Path) -> PathBuf {
 fn launch(address: SocketAddr, folder: &Path, tls: bool, options: &[String]) -> Option<Child> {
     let port = address.port();
     let (plain, secure) = if tls { (0, port) } else { (port, 0) };
-    // Of a node of a cluster: as free as the port itself, and outside of what the system gives away.
-    let bus = if port > 32_000 { port - 30_000 } else { port + 20_000 };
-    let ports = [("--port", plain), ("--tls-port", secure), ("--cluster-port", bus)];
+    let ports = [("--port", plain), ("--tls-port", secure), ("--cluster-port", bus(port))];
     let mut child = Command::new("redis-server")
         .args(["--bind", "127.0.0.1"])
         .args(ports.iter().flat_map(|(name, port)| [(*name).to_owned(), port.to_string()]))

@@ -42,9 +42,13 @@ impl Sidecar {
     /// Starts one before `backend`, with its sessions on a server that goes by the system's clock, as its own does
     /// then.
     pub fn on(store: &Redis, backend: SocketAddr, change: impl FnOnce(&mut Config)) -> Self {
-        let url = store.url();
+        Self::keeping(&store.url(), backend, change)
+    }
+
+    /// The same on a store of that URL.
+    pub fn keeping(url: &str, backend: SocketAddr, change: impl FnOnce(&mut Config)) -> Self {
         let with_store = |config: &mut Config| {
-            config.store.url = (&*url).into();
+            config.store.url = url.into();
             change(config);
         };
         let sidecar = Self::start(&format!("http://{backend}"), Clock::system().now(), with_store);

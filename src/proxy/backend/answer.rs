@@ -28,7 +28,7 @@ pub struct Answer {
 }
 
 struct Rest {
-    connection: Connection,
+    connection: Box<Connection>,
     decoder: Decoder,
     /// What the backend has answered before it has taken it; it keeps a drain from ending.
     sending: Option<(Sending, Guard)>,
@@ -41,7 +41,7 @@ struct Rest {
 impl Answer {
     /// The body that follows a head.
     pub fn new(
-        connection: Connection,
+        connection: Box<Connection>,
         decoder: Decoder,
         sending: Option<(Sending, Guard)>,
         home: Option<Home>,

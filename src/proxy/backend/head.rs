@@ -28,7 +28,8 @@ pub struct Head {
     pub kept: bool,
 }
 
-/// Takes a response's head out of what has come; `None` if there is more to come of it.
+/// Takes a response's head out of what has come; `None` if there is more to come of it. Its headers are put into
+/// `spare`, which is empty and has room.
 ///
 /// A head that two readers could understand in two ways is none (RFC 9112 §6.3): two lengths, a length beside an
 /// encoding, an encoding other than `chunked` or in HTTP/1.0, folded lines. A space before a colon is removed, so that
@@ -36,7 +37,11 @@ pub struct Head {
 ///
 /// # Errors
 /// Says what is wrong with it; the connection must not be used again.
-pub fn take(inbox: &mut BytesMut, method: &Method) -> Result<Option<Head>, &'static str> {
+pub fn take(
+    inbox: &mut BytesMut,
+    method: &Method,
+    spare: &mut HeaderMap,
+) -> Result<Option<Head>, &'static str> {
     if inbox.is_empty() {
         return Ok(None);
     }
@@ -61,7 +66,8 @@ pub fn take(inbox: &mut BytesMut, method: &Method) -> Result<Option<Head>, &'sta
     places.extend(parsed.headers.iter().map(|line| (place(line.name.as_bytes()), place(line.value))));
     let bytes = inbox.split_to(length).freeze();
     let mut framing = Framing::default();
-    let mut headers = HeaderMap::with_capacity(places.len() + 1);
+    let mut headers = std::mem::take(spare);
+    headers.reserve(places.len() + 1);
     for ((name, name_length), (value, value_length)) in places {
         let name =
             HeaderName::from_bytes(&bytes[name..name + name_length]).map_err(|_| "a header has no name")?;

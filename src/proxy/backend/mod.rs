@@ -103,7 +103,8 @@ impl Backend {
     ///
     /// A request that asks for another protocol has a connection of its own, and a client that authenticates
     /// connections has one for all of its requests. [`Client::begun`]
-    /// is told when there is a connection for the request to go over.
+    /// is told when there is a connection for the request to go over. The response's headers are put into `spare`, which
+    /// is empty and has room.
     ///
     /// # Errors
     /// [`Kind::Backend`], or [`Kind::Body`] and [`Kind::Timeout`] where the client broke its request off.
@@ -111,9 +112,10 @@ impl Backend {
         &self,
         head: Vec<u8>,
         method: &Method,
-        upload: Option<Upload>,
+        upload: Option<Box<Upload>>,
         caller: &Caller,
         asked: Option<&HeaderValue>,
+        spare: &mut HeaderMap,
     ) -> Result<Response<Body>, Error> {
         let (rules, client) = (&*caller.rules, &*caller.client);
         let terms = &rules.terms;
@@ -127,10 +129,10 @@ impl Backend {
             let fresh = kept.is_none();
             let mut connection = match kept.take() {
                 Some(connection) => connection,
-                None => self.connect(rules).await?,
+                None => Box::pin(self.connect(rules)).await?,
             };
             client.begun.begin();
-            let answered = self.ask(&mut connection, &mut sending, method, terms, &client.alarm).await;
+            let answered = self.ask(&mut connection, &mut sending, method, spare, terms, &client.alarm).await;
             let waits = sending.waits_for_the_client();
             let failed = match answered {
                 Ok((head, sent)) => {
@@ -163,6 +165,7 @@ impl Backend {
         connection: &mut Connection,
         sending: &mut Sending,
         method: &Method,
+        spare: &mut HeaderMap,
         terms: &Terms,
         alarm: &Alarm,
     ) -> Result<(Head, bool), Failed> {
@@ -179,7 +182,7 @@ impl Backend {
                     Poll::Ready(Err(Broken::Backend(error))) => lost = Some(error),
                 }
             }
-            self.poll_head(cx, connection, method, &mut answered).map_err(|failed| {
+            self.poll_head(cx, connection, method, spare, &mut answered).map_err(|failed| {
                 match (failed, lost.take()) {
                     (Failed::Unanswered(_), Some(error)) => Failed::Unanswered(error),
                     (failed, _) => failed,
@@ -195,10 +198,11 @@ impl Backend {
         cx: &mut Context<'_>,
         connection: &mut Connection,
         method: &Method,
+        spare: &mut HeaderMap,
         answered: &mut bool,
     ) -> Poll<Result<Head, Failed>> {
         loop {
-            match head::take(&mut connection.inbox, method).map_err(Failed::Protocol)? {
+            match head::take(&mut connection.inbox, method, spare).map_err(Failed::Protocol)? {
                 // hyper's server can't pass them on.
                 Some(head) if is_interim(head.response.status()) => {
                     self.metrics.interim_dropped.inc();
@@ -223,7 +227,7 @@ impl Backend {
     /// Makes a response of a head and what follows it.
     fn answer(
         &self,
-        connection: Connection,
+        connection: Box<Connection>,
         head: Head,
         sending: Option<Sending>,
         terms: &Terms,
@@ -281,7 +285,7 @@ impl Backend {
         })
     }
 
-    async fn connect(&self, rules: &Rules) -> Result<Connection, Error> {
+    async fn connect(&self, rules: &Rules) -> Result<Box<Connection>, Error> {
         let refuse = |kind, source: io::Error| {
             self.metrics.backend_error(kind);
             Error::new(Kind::Backend(kind)).because(source)
@@ -291,7 +295,8 @@ impl Backend {
             Ok(dialled) => dialled.map_err(|error| refuse(BackendError::Connect, error))?,
             Err(_) => return Err(refuse(BackendError::ConnectTimeout, io::ErrorKind::TimedOut.into())),
         };
-        Ok(Connection::new(stream, self.pool.now(), (seat, self.metrics.backend_connection())))
+        let place = (seat, self.metrics.backend_connection());
+        Ok(Box::new(Connection::new(stream, self.pool.now(), place)))
     }
 }
 

@@ -31,7 +31,7 @@ impl Owner {
     }
 
     /// Its own connection, if the backend has not closed it.
-    pub(super) fn take(&self, terms: &Terms) -> Option<Connection> {
+    pub(super) fn take(&self, terms: &Terms) -> Option<Box<Connection>> {
         self.pool.take_own(self.number, terms)
     }
 }
@@ -51,7 +51,7 @@ pub enum Home {
 }
 
 impl Home {
-    pub(super) fn give_back(self, connection: Connection) {
+    pub(super) fn give_back(self, connection: Box<Connection>) {
         match self {
             Self::Shared(pool) => pool.give_back(connection),
             Self::Own(owner) => owner.pool.give_back_own(owner.number, connection),

@@ -22,7 +22,7 @@ pub struct Pool {
 }
 
 struct Idle {
-    connection: Connection,
+    connection: Box<Connection>,
     /// By the wheel's clock, in milliseconds.
     since: u64,
 }
@@ -48,7 +48,7 @@ impl Pool {
 
     /// The connection used last that has not been idle for too long, nor come about too long ago, and that nothing has
     /// come over since.
-    pub fn take(&self, terms: &Terms) -> Option<Connection> {
+    pub fn take(&self, terms: &Terms) -> Option<Box<Connection>> {
         let (oldest, eldest) = (self.before(terms.idle_timeout), self.eldest(terms));
         let mut idle = self.idle();
         loop {
@@ -61,7 +61,7 @@ impl Pool {
 
     /// Makes a connection free for the next request. While anybody waits for a place it is closed: that one may be
     /// another worker's, which can't use it.
-    pub fn give_back(&self, connection: Connection) {
+    pub fn give_back(&self, connection: Box<Connection>) {
         if self.room.waiting() > 0 {
             return;
         }
@@ -75,13 +75,13 @@ impl Pool {
     }
 
     /// A client's own connection. However old it is: with another one the client would have to log in again.
-    pub fn take_own(&self, number: u64, terms: &Terms) -> Option<Connection> {
+    pub fn take_own(&self, number: u64, terms: &Terms) -> Option<Box<Connection>> {
         let kept = self.own().remove(&number)?;
         (!kept.is_over(self.before(terms.idle_timeout))).then_some(kept.connection)
     }
 
     /// Keeps a client's own connection for its next request, unless anybody waits for a place.
-    pub fn give_back_own(&self, number: u64, connection: Connection) {
+    pub fn give_back_own(&self, number: u64, connection: Box<Connection>) {
         if self.room.waiting() > 0 {
             return;
         }

@@ -22,7 +22,7 @@ pub struct Sending {
     piece: Bytes,
     /// What is left of the end of a chunk, which goes behind the piece.
     tail: &'static [u8],
-    body: Option<Upload>,
+    body: Option<Box<Upload>>,
     framing: Framing,
     /// Has anything of the body been taken from the client?
     touched: bool,
@@ -49,7 +49,7 @@ pub enum Broken {
 
 impl Sending {
     /// A request of which nothing is sent yet.
-    pub fn new(head: Vec<u8>, body: Option<Upload>) -> Self {
+    pub fn new(head: Vec<u8>, body: Option<Box<Upload>>) -> Self {
         let length = body.as_ref().map_or(Some(0), |body| body.size_hint().exact());
         let framing = length.map_or(Framing::Chunked, Framing::Length);
         Self {
@@ -84,7 +84,7 @@ impl Sending {
 
     /// Is the client's next piece waited for, by a backend that would take it?
     pub fn waits_for_the_client(&self) -> bool {
-        self.body.as_ref().is_some_and(Upload::is_waiting)
+        self.body.as_ref().is_some_and(|body| body.is_waiting())
     }
 
     /// The response has come before all was sent.

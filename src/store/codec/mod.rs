@@ -4,12 +4,13 @@
 //! every visitor. An engine whose medium takes text alone has to encode what does not begin with `1:`, which is text.
 
 pub mod native;
+pub(super) mod ring;
 mod sealed;
 
 use bytes::Bytes;
 
 use self::native::Corrupt;
-use self::sealed::{KeyId, Ring, SealKey};
+use self::ring::{KeyId, Ring, SealKey};
 use super::{Config, Error, Kind, Unsealed};
 use crate::secret::Material;
 use crate::session::Key;
@@ -76,7 +77,7 @@ impl Codec {
     pub fn encode(&self, realm: &str, key: &Key, entry: &Entry, history: &History) -> Result<Bytes, Error> {
         match self.sealer() {
             None => Ok(native::encode(key, entry, history)),
-            Some(first) => first.seal(realm, key, entry, history),
+            Some(first) => sealed::seal(first, realm, key, entry, history),
         }
     }
 
@@ -99,11 +100,16 @@ impl Codec {
     /// As [`Codec::decode`].
     pub fn decode_own(&self, realm: &str, key: &Key, value: &Bytes) -> Result<(Entry, History), Unreadable> {
         if sealed::is_sealed(value) {
-            return self.ring.open(realm, key, value);
+            return sealed::open(&self.ring, realm, key, value);
         }
         let read = native::decode(key, value)?;
         let refused = self.unsealed == Unsealed::Refuse && self.ring.first().is_some();
         if refused { Err(Unreadable::Unsealed) } else { Ok(read) }
+    }
+
+    /// The keys, for what is sealed and is no record.
+    pub(super) const fn ring(&self) -> &Ring {
+        &self.ring
     }
 
     /// The key that seals what is written.

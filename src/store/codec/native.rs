@@ -16,7 +16,7 @@
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode, utf8_percent_encode};
 
 use crate::session::Expiry;
 use crate::session::data::{Data, is_visible};
@@ -75,7 +75,7 @@ pub fn encode(key: &Key, entry: &Entry, history: &History) -> Bytes {
 }
 
 /// Writes kind, fields and data behind a head of so many bytes, which are left to be filled in.
-pub(super) fn write(head: usize, entry: &Entry, history: &History) -> Vec<u8> {
+pub(in crate::store) fn write(head: usize, entry: &Entry, history: &History) -> Vec<u8> {
     let mut text = String::with_capacity(320);
     text.extend(std::iter::repeat_n('\0', head));
     let data = match entry {
@@ -174,7 +174,7 @@ fn fields(text: &mut String, record: &Record, history: &History) {
 /// [`Corrupt`] for anything else: no byte of it is used.
 pub fn decode(key: &Key, value: &Bytes) -> Result<(Entry, History), Corrupt> {
     let sum = value.strip_prefix(b"1:").and_then(|rest| rest.get(..WORD)).ok_or(Corrupt::Form)?;
-    let sum = std::str::from_utf8(sum).ok().and_then(word).ok_or(Corrupt::Form)?;
+    let sum = word(sum).ok_or(Corrupt::Form)?;
     if checksum(key, &value[KIND..]) != sum {
         return Err(Corrupt::Checksum);
     }
@@ -189,23 +189,23 @@ fn is_text(data: &Data) -> bool {
 }
 
 /// Reads the kind, fields and data that [`write()`] wrote; `None` if the fields make no sense.
-pub(super) fn read(written: &Bytes) -> Option<(Entry, History)> {
+pub(in crate::store) fn read(written: &Bytes) -> Option<(Entry, History)> {
     let end = memchr::memchr(b'\n', written)?;
     let data = Data::from_text(written.slice(end + 1..));
-    let (kind, line) = std::str::from_utf8(&written[..end]).ok()?.split_at_checked(1)?;
-    let mut fields = line.split('.');
+    let (kind, line) = written[..end].split_first()?;
+    let mut fields = line.split(|byte| *byte == b'.');
     match kind {
-        "L" => {
+        b'L' => {
             let (record, history) = live(&mut fields, data)?;
             Some((Entry::Live(record), history))
         }
-        "F" | "C" => {
+        b'F' | b'C' => {
             let at = instant(fields.next()?)?;
             let history = past(fields.next()?)?;
-            let how = if kind == "F" {
+            let how = if *kind == b'F' {
                 How::Flushed
             } else {
-                let successor = Key::from_hex(fields.next()?.as_bytes())?;
+                let successor = Key::from_hex(fields.next()?)?;
                 let revision = Revision::from_bits(value(fields.next()?)?)?;
                 How::Cycled { successor, revision, before: Box::new(live(&mut fields, data)?.0) }
             };
@@ -215,47 +215,45 @@ pub(super) fn read(written: &Bytes) -> Option<(Entry, History)> {
     }
 }
 
-fn live<'a>(fields: &mut impl Iterator<Item = &'a str>, data: Data) -> Option<(Record, History)> {
+fn live<'a>(fields: &mut impl Iterator<Item = &'a [u8]>, data: Data) -> Option<(Record, History)> {
     let (scope, created) = fields.next()?.split_at_checked(WORD)?;
     let (scope, created_at) = (Scope(word(scope)?), instant(created)?);
     let modified_at =
         Timestamp::from_millis(created_at.as_millis().checked_add(instant(fields.next()?)?.as_millis())?);
-    let (kind, digits) = fields.next()?.split_at_checked(1)?;
+    let (kind, digits) = fields.next()?.split_first()?;
     let expiry = match kind {
-        "d" => Expiry::Default,
-        "b" => Expiry::Browser,
-        "i" => Expiry::Idle(value(digits)?),
-        "t" => Expiry::At(instant(digits)?),
+        b'd' => Expiry::Default,
+        b'b' => Expiry::Browser,
+        b'i' => Expiry::Idle(value(digits)?),
+        b't' => Expiry::At(instant(digits)?),
         _ => return None,
     };
     let history = past(fields.next().unwrap_or_default())?;
     let subject = match fields.next() {
-        Some(subject) => {
-            Some(percent_decode_str(subject.strip_prefix('~')?).decode_utf8().ok()?.into_owned())
-        }
+        Some(subject) => Some(percent_decode(subject.strip_prefix(b"~")?).decode_utf8().ok()?.into_owned()),
         None => None,
     };
     Some((Record { data, created_at, modified_at, expiry, scope, subject }, history))
 }
 
 /// Reads a number.
-fn value(digits: &str) -> Option<u64> {
-    let more = |number: u64, byte: u8| {
-        let digit = VALUES[usize::from(byte)];
+fn value(digits: &[u8]) -> Option<u64> {
+    let more = |number: u64, byte: &u8| {
+        let digit = VALUES[usize::from(*byte)];
         (number >> 58 == 0 && digit < 64).then_some(number << 6 | u64::from(digit))
     };
-    (!digits.is_empty()).then(|| digits.bytes().try_fold(0, more)).flatten()
+    (!digits.is_empty()).then(|| digits.iter().try_fold(0, more)).flatten()
 }
 
-fn word(digits: &str) -> Option<u32> {
+fn word(digits: &[u8]) -> Option<u32> {
     value(digits).and_then(|number| u32::try_from(number).ok())
 }
 
-fn instant(digits: &str) -> Option<Timestamp> {
+fn instant(digits: &[u8]) -> Option<Timestamp> {
     value(digits).and_then(|millis| i64::try_from(millis).ok()).map(Timestamp::from_millis)
 }
 
-fn past(digits: &str) -> Option<History> {
+fn past(digits: &[u8]) -> Option<History> {
     let mut history = [None; 3];
     for (n, slot) in history.iter_mut().enumerate().take(digits.len() / REVISION) {
         *slot = Some(Revision::from_bits(value(digits.get(n * REVISION..(n + 1) * REVISION)?)?)?);
@@ -360,11 +358,11 @@ pub(super) mod tests {
                 let mut text = String::new();
                 number(&mut text, bits, least);
                 assert!(text.len() >= least);
-                assert_eq!(value(&text), Some(bits), "{text}");
+                assert_eq!(value(text.as_bytes()), Some(bits), "{text}");
             }
         }
         for none in ["", "=", "A.A", "é", "AAAAAAAAAAAA/", "Q__________"] {
-            assert_eq!(value(none), None, "{none}");
+            assert_eq!(value(none.as_bytes()), None, "{none}");
         }
     }
 

@@ -5,7 +5,7 @@ use redis::{RedisError, Value};
 use crate::store::{Error, Kind};
 
 /// The codes that servers begin an error with, and what they mean for a session.
-const CODES: [(&str, Kind); 11] = [
+const CODES: [(&str, Kind); 13] = [
     ("LOADING", Kind::Loading),
     ("READONLY", Kind::ReadOnly),
     ("MASTERDOWN", Kind::ReadOnly),
@@ -18,6 +18,8 @@ const CODES: [(&str, Kind); 11] = [
     // Another program keeps something else under one of our keys.
     ("WRONGTYPE", Kind::Corrupt),
     ("NOREPLICAS", Kind::Refused),
+    ("CLUSTERDOWN", Kind::ClusterDown),
+    ("TRYAGAIN", Kind::ClusterDown),
 ];
 
 /// What an error says that has no code of its own (`ERR`), and what it means for a session.
@@ -73,7 +75,12 @@ impl Said {
 
 impl From<Said> for Error {
     fn from(said: Said) -> Self {
-        Self::new(said.kind(), format!("Redis says {} {}", said.code, said.detail))
+        let hint = match &*said.code {
+            "MOVED" | "ASK" | "CROSSSLOT" => " (it is part of a cluster: write redis+cluster://)",
+            "NOREPLICAS" => " (see INFO replication there, or lower min-replicas-to-write)",
+            _ => "",
+        };
+        Self::new(said.kind(), format!("Redis says {} {}{hint}", said.code, said.detail))
     }
 }
 
@@ -158,7 +165,7 @@ mod tests {
                 "Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
                 Kind::ReadOnly,
             ),
-            ("CLUSTERDOWN", "Hash slot not served", Kind::Refused),
+            ("CLUSTERDOWN", "Hash slot not served", Kind::ClusterDown),
             ("ERR", "max number of clients reached", Kind::Refused),
         ] {
             assert_eq!(Said::new(code, Some(detail)).kind(), kind, "{code} {detail}");

@@ -6,8 +6,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::answer::Said;
 use super::failure::Failure;
-use super::target::Driver;
 use crate::secret::Secret;
+use crate::store::link::Driver;
 
 /// Calls that may wait to be written to one connection; more wait for a place among them.
 const PIPELINE: usize = 1024;
@@ -46,7 +46,11 @@ impl Greeting<'_> {
         tokio::select! {
             biased;
             said = &mut words => said?,
-            () = &mut driver => words.await?,
+            () = &mut driver => {
+                // What it has said counts still; nothing more can be.
+                words.await?;
+                return Err(Failure::Lost("no reason was given".to_owned()));
+            }
         }
         Ok((connection, driver))
     }

@@ -1,24 +1,38 @@
-//! `redis://` — sessions on a Redis that any number of sidecars share.
+//! `redis://` — sessions on a Redis that any number of sidecars share: one server, the one that Sentinels name, or the
+//! servers of a cluster.
 //!
 //! Durable: as the server is (`appendonly`, `appendfsync`); what it has acknowledged it may still lose in a crash if
-//! its settings say so. Atomic: yes, each write is one script. Round trips: load 1, save 1, create 1, touch 1, flush
-//! 1, cycle-key 1. An eviction (a `maxmemory-policy` other than `noeviction`) logs somebody out. Needs Redis 6.2 or
-//! newer, or what speaks as it does.
+//! its settings say so, and in a failover unless `store.wait_replicas` does. Atomic: yes, each write is one script.
+//! Round trips: load 1, save 1, create 1, touch 1, flush 1, cycle-key 1 (2 in a cluster). An eviction (a
+//! `maxmemory-policy` other than `noeviction`) logs somebody out. Needs Redis 6.2 or newer, or what speaks as it does.
 //!
 //! A record lies under `store.key_prefix` and the 20 bytes of its key, as one text: its revision (8 bytes), its end (6
 //! bytes) and the codec's bytes. The server removes a session `store.expired_memory` after its end, so that an expired
 //! one is found, and counted, if somebody still asks for it.
 //!
-//! Each worker has a connection of its own (`link.rs`).
+//! Each worker has a connection of its own (`link.rs`, `store/link.rs`), to each server of a cluster (`cluster.rs`). Where the servers
+//! are is found out for all workers at once (`sentinel.rs`, `topology.rs`). Writes that wait for replicas have
+//! connections to themselves (`waiters.rs`).
 
 mod answer;
+mod call;
+mod cluster;
+mod dialogue;
 mod examine;
 mod failure;
+mod goal;
 mod greeting;
 mod link;
+mod lookout;
+mod scan;
 mod script;
+mod sentinel;
+mod slot;
+mod source;
 mod target;
 mod tls;
+mod topology;
+mod waiters;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,50 +43,67 @@ use prometheus::IntCounter;
 use redis::{Cmd, Value};
 use thread_local::ThreadLocal;
 
+use self::call::{Call, Wait};
+use self::cluster::Links;
 pub(super) use self::examine::examine;
+use self::goal::Goal;
 use self::link::Link;
 use self::script::Script;
+use self::source::Source;
 pub use self::target::Misfit;
-use self::target::Target;
 use super::codec;
-use super::engine::{Cleared, Cycle, Engine, Stored, Swap, Worth};
+use super::engine::{Cleared, Cycle, Engine, Page, Stored, Swap, Worth};
+use super::link::silence;
 use super::{Config, Error, Kind};
 use crate::session::{Key, Revision};
 use crate::time::{Clock, Timestamp};
 
 /// The schemes of `store.url` that are ours.
-pub const SCHEMES: [&str; 3] = ["redis", "rediss", "redis+unix"];
+pub const SCHEMES: [&str; 7] =
+    ["redis", "rediss", "redis+unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"];
 
 /// Bytes of a revision at the beginning of a value.
 const REVISION: usize = 8;
 /// Milliseconds that Redis can add to any instant of its own: a thousand years.
 const LONGEST_TTL: u128 = 1000 * 365 * 24 * 3600 * 1000;
-/// The longest silence that speaks against no connection; half of `store.timeout` where that is less.
-const SILENCE: Duration = Duration::from_millis(100);
+/// The part of `store.commit_timeout` that one write waits for its replicas; there is time for a few then.
+const PATIENCE: u32 = 5;
 /// Where the codec's bytes begin: behind the revision and six bytes of the end.
 const HEAD: usize = REVISION + 6;
 
 /// The Redis engine.
 pub struct Redis {
-    target: Arc<Target>,
+    goal: Goal,
     prefix: Vec<u8>,
+    /// `store.wait_replicas`.
+    replicas: usize,
     times: Arc<ArcSwap<Times>>,
-    links: ThreadLocal<Link>,
+    routes: ThreadLocal<Route>,
     connections: IntCounter,
+}
+
+/// A worker's way to the servers.
+enum Route {
+    /// To one, which has all keys.
+    One(Box<Link>),
+    /// To several, each of which has a part of them.
+    Several(Links),
 }
 
 /// Lengths of time that follow the settings.
 struct Times {
     /// `store.expired_memory`.
     expired_memory: Duration,
-    /// A call that was left without an answer for so long, on a connection that said nothing since, speaks against it.
+    /// What [`silence`] says.
     silence: Duration,
+    /// A write waits so long for its replicas.
+    patience: Duration,
 }
 
 impl Times {
     fn of(config: &Config) -> Self {
-        // Nobody waits longer than all of `store.timeout`.
-        Self { expired_memory: config.expired_memory.0, silence: SILENCE.min(config.timeout.0 / 2) }
+        let patience = config.commit_timeout.0 / PATIENCE;
+        Self { expired_memory: config.expired_memory.0, silence: silence(config), patience }
     }
 }
 
@@ -83,20 +114,21 @@ impl Redis {
     /// The first setting that can't be obeyed, and why.
     pub fn new(config: &Config, connections: IntCounter) -> Result<Self, Misfit> {
         Ok(Self {
-            target: Arc::new(Target::new(config)?),
+            goal: Goal::new(config)?,
             prefix: config.key_prefix.clone().into_bytes(),
+            replicas: config.wait_replicas,
             times: Arc::new(ArcSwap::from_pointee(Times::of(config))),
-            links: ThreadLocal::new(),
+            routes: ThreadLocal::new(),
             connections,
         })
     }
 
-    /// Says whether nobody can listen in on the way to the server of these settings.
+    /// Says whether nobody can listen in on the way to the servers of these settings.
     ///
     /// # Errors
     /// As [`Redis::new`].
     pub fn is_private(config: &Config) -> Result<bool, Misfit> {
-        Target::new(config).map(|target| target.is_private())
+        Goal::new(config).map(|goal| goal.is_private())
     }
 
     /// Checks these settings, and the files of TLS that they name.
@@ -104,16 +136,37 @@ impl Redis {
     /// # Errors
     /// As [`Redis::new`], and the first file that can't be used.
     pub fn check(config: &Config) -> Result<(), Misfit> {
-        Target::new(config)?.check()
+        Goal::new(config)?.check()
     }
 
-    fn link(&self) -> &Link {
-        self.links
-            .get_or(|| Link::new(Arc::clone(&self.target), self.connections.clone(), Arc::clone(&self.times)))
+    fn route(&self) -> &Route {
+        self.routes.get_or(|| {
+            let (opened, times) = (self.connections.clone(), Arc::clone(&self.times));
+            let source = match &self.goal {
+                Goal::Server(target) => Source::Server(Arc::clone(target)),
+                Goal::Sentinels(sentinels) => Source::Master(Arc::clone(sentinels)),
+                Goal::Cluster(cluster) => {
+                    return Route::Several(Links::new(Arc::clone(cluster), opened, times));
+                }
+            };
+            Route::One(Box::new(Link::new(source, opened, times)))
+        })
     }
 
-    async fn call(&self, command: &Cmd) -> Result<Value, Error> {
-        answer::value(self.link().call(command).await?)
+    /// Sends a command to where its first key lies.
+    async fn send(&self, place: &[u8], command: &Cmd, wait: Option<Wait>) -> Result<Value, Error> {
+        let call = Call { command, asking: false, wait };
+        match self.route() {
+            Route::One(link) => link.call(&call).await,
+            // In a box, for every call would have room for it.
+            Route::Several(links) => Box::pin(links.call(place, &call)).await,
+        }
+    }
+
+    /// Sends what may write; once it is answered it is where `store.wait_replicas` wants it.
+    async fn write(&self, place: &[u8], command: &Cmd) -> Result<Value, Error> {
+        let wait = || Wait { replicas: self.replicas, patience: self.times.load().patience };
+        self.send(place, command, (self.replicas > 0).then(wait)).await
     }
 
     /// Runs a script, whether or not the server knows it still.
@@ -129,9 +182,10 @@ impl Redis {
             }
             command
         };
-        let mut answer = self.link().call(&command("EVALSHA", &script.name)).await?;
+        let place = keys.first().map_or_else(Vec::new, |key| self.place(key));
+        let mut answer = self.write(&place, &command("EVALSHA", &script.name)).await?;
         if answer::is_no_script(&answer) {
-            answer = self.link().call(&command("EVAL", script.text)).await?;
+            answer = self.write(&place, &command("EVAL", script.text)).await?;
         }
         match answer::value(answer)? {
             Value::Int(0) => Ok(Swap::Gone),
@@ -187,14 +241,14 @@ fn read(value: Vec<u8>) -> Option<Stored> {
 
 impl Engine for Redis {
     async fn get(&self, key: &Key) -> Result<Option<Stored>, Error> {
-        let mut get = redis::cmd("GET");
-        get.arg(self.place(key));
-        let answer = match self.call(&get).await {
+        let (mut get, place) = (redis::cmd("GET"), self.place(key));
+        get.arg(&place);
+        let answer = match self.send(&place, &get, None).await {
             // Reading twice harms nobody, and the connection may have been lost for reasons of its own.
-            Err(Error { kind: Kind::Broken, .. }) => self.call(&get).await?,
+            Err(Error { kind: Kind::Broken, .. }) => self.send(&place, &get, None).await?,
             answer => answer?,
         };
-        match answer {
+        match answer::value(answer)? {
             Value::Nil => Ok(None),
             Value::BulkString(value) => read(value).map(Some).ok_or_else(|| {
                 Error::new(Kind::Corrupt, format!("what Redis keeps for {key} is too short to be a record"))
@@ -205,9 +259,9 @@ impl Engine for Redis {
 
     async fn add(&self, key: &Key, new: Stored, _: Worth) -> Result<bool, Error> {
         let (value, ttl) = self.kept(&new);
-        let mut set = redis::cmd("SET");
-        set.arg(self.place(key)).arg(value).arg("NX").arg("PX").arg(ttl);
-        match self.call(&set).await? {
+        let (mut set, place) = (redis::cmd("SET"), self.place(key));
+        set.arg(&place).arg(value).arg("NX").arg("PX").arg(ttl);
+        match answer::value(self.write(&place, &set).await?)? {
             Value::Okay => Ok(true),
             Value::Nil => Ok(false),
             other => Err(odd(&other)),
@@ -231,8 +285,10 @@ impl Engine for Redis {
         self.run(&script::REMOVE, &[key], &[&seen.bits().to_be_bytes()]).await
     }
 
+    /// Not in a cluster, where two keys lie in two slots (`cluster.rs`).
     fn cycle(&self, cycle: &Cycle) -> Option<impl Future<Output = Result<Swap, Error>> + Send> {
-        Some(async {
+        let together = !matches!(self.goal, Goal::Cluster(_));
+        together.then_some(async {
             let ((ended, forgotten), (fresh, expired)) = (self.kept(&cycle.ended), self.kept(&cycle.fresh));
             let seen = cycle.seen.bits().to_be_bytes();
             let arguments = [&seen[..], &ended, forgotten.as_bytes(), &fresh, expired.as_bytes()];
@@ -240,13 +296,35 @@ impl Engine for Redis {
         })
     }
 
+    async fn confirm(&self, key: &Key, seen: Option<Revision>) -> Result<bool, Error> {
+        if self.replicas == 0 {
+            return Ok(true);
+        }
+        let seen = seen.map_or(Vec::new(), |seen| seen.bits().to_be_bytes().to_vec());
+        self.run(&script::CONFIRM, &[key], &[&seen]).await.map(|swap| swap == Swap::Done)
+    }
+
     /// Redis does that by itself.
     async fn clear_expired(&self, _: Timestamp, _: usize) -> Result<Cleared, Error> {
         Ok(Cleared::default())
     }
 
+    fn clears_itself(&self) -> bool {
+        true
+    }
+
+    async fn scan(&self, after: Option<&str>) -> Result<Page, Error> {
+        scan::scan(self.route(), &self.prefix, after).await
+    }
+
     async fn ping(&self) -> Result<(), Error> {
-        self.call(&redis::cmd("PING")).await.map(drop)
+        let ping = redis::cmd("PING");
+        let call = Call { command: &ping, asking: false, wait: None };
+        let answer = match self.route() {
+            Route::One(link) => link.call(&call).await?,
+            Route::Several(links) => Box::pin(links.any(&call)).await?,
+        };
+        answer::value(answer).map(drop)
     }
 
     fn reload(&self, config: &Config) {

@@ -40,8 +40,21 @@ redis.call('PEXPIRE', KEYS[1], ARGV[3])";
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])";
 }
 
+/// Writes what is there once more, or, where nothing is, that; so that a `WAIT` behind it speaks of all that was
+/// written there before, by whichever connection.
+pub(super) static CONFIRM: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "if redis.call('GETRANGE', KEYS[1], 0, 7) ~= ARGV[1] then return 1 end
+if ARGV[1] == '' then
+redis.call('SET', KEYS[1], '', 'PX', 60000)
+redis.call('DEL', KEYS[1])
+else redis.call('SETRANGE', KEYS[1], 0, ARGV[1]) end
+return 2",
+    )
+});
+
 /// All of them.
-pub(super) static ALL: [&LazyLock<Script>; 4] = [&REPLACE, &TOUCH, &REMOVE, &CYCLE];
+pub(super) static ALL: [&LazyLock<Script>; 5] = [&REPLACE, &TOUCH, &REMOVE, &CYCLE, &CONFIRM];
 
 /// A script, and the name by which a server knows it.
 pub(super) struct Script {

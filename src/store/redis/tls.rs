@@ -23,6 +23,7 @@ pub(super) const CERT: &str = "store.tls_cert_file";
 const KEY: &str = "store.tls_key_file";
 
 /// The files of a connection over TLS. They are read anew for each one: certificates are renewed.
+#[derive(Clone)]
 pub(super) struct Tls {
     /// Empty = whom the system believes.
     ca: String,

@@ -41,7 +41,7 @@ pub(super) fn of(target: &Target, command: &str, said: &Said) -> Finding {
 
 /// One of several that keep a part of the keys each.
 pub(super) fn clustered(place: &Place) -> Finding {
-    Finding::problem(URL, format!("{place} is part of a cluster"), "name a Redis with cluster-enabled no")
+    Finding::problem(URL, format!("{place} is part of a cluster"), "write redis+cluster://")
 }
 
 /// A server that copies another one.
@@ -51,6 +51,24 @@ pub(super) fn replica(place: &Place, master: Option<String>) -> Finding {
         URL,
         format!("{place} is a replica, and takes no writes"),
         format!("name its master{master}"),
+    )
+}
+
+/// A server that others call a master still, or already.
+pub(super) fn demoted(place: &Place) -> Finding {
+    let what = format!("{place}, which others name as the master, is a replica");
+    Finding::problem(URL, what, "wait until the failover is over, and try again")
+}
+
+/// A master that has fewer replicas than are to have each write.
+pub(super) fn alone(place: &Place, reached: i64, wanted: usize) -> Finding {
+    let what = format!(
+        "is {wanted}, and what was written to {place} has reached {reached} replicas in half a second"
+    );
+    Finding::problem(
+        "store.wait_replicas",
+        what,
+        "see where they are (INFO replication there), or make it smaller",
     )
 }
 

@@ -8,10 +8,10 @@ use crate::store::redis::target::Target;
 
 /// What a refusal of one of the first words means.
 pub(super) fn explain(target: &Target, prefix: &str, command: &str, said: &Said) -> Finding {
-    let (place, password) = (&target.place, target.password_setting);
+    let (place, password) = (&target.place, target.password.setting);
     let says = |text: &str| said.detail.contains(text);
     match (command, &*said.code) {
-        ("PING", "NOAUTH") if password == "store.password_file" => Finding::problem(
+        ("PING", "NOAUTH") if password == target.password.file_setting => Finding::problem(
             password,
             format!("names a file that is empty, and {place} wants a password"),
             "put it there",
@@ -19,7 +19,7 @@ pub(super) fn explain(target: &Target, prefix: &str, command: &str, said: &Said)
         ("PING", "NOAUTH") => Finding::problem(
             password,
             format!("is not set, and {place} wants one"),
-            "set it, or store.password_file",
+            format!("set it, or {}", target.password.file_setting),
         ),
         ("PING", "DENIED") => Finding::problem(
             URL,
@@ -53,14 +53,19 @@ pub(super) fn explain(target: &Target, prefix: &str, command: &str, said: &Said)
 
 /// Which of the two is wrong is what a server doesn't tell, so that names can't be tried out.
 fn wrong(target: &Target) -> Finding {
-    let (place, password) = (&target.place, target.password_setting);
+    let (place, password) = (&target.place, target.password.setting);
     match target.user.as_deref() {
+        None if password.starts_with("store.sentinel") => Finding::problem(
+            password,
+            format!("holds another password than Sentinel {place} has"),
+            "correct it",
+        ),
         None => Finding::problem(
             password,
             format!("holds another password than the default user of {place} has"),
             "correct it, or name a user in store.url",
         ),
-        Some(user) if !target.has_password() => Finding::problem(
+        Some(user) if !target.password.is_set() => Finding::problem(
             password,
             format!("is not set, and {place} lets no user {user:?} in without"),
             "set it, or correct the user in store.url",

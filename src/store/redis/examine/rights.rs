@@ -26,7 +26,7 @@ pub(super) fn grant(target: &Target, prefix: &str) -> String {
         _ => format!("ACL SETUSER coatroom on >PASSWORD ~{}*", pattern(prefix)),
     };
     let select = (target.database != 0).then_some(SELECT);
-    for command in COMMANDS.into_iter().chain(select) {
+    for command in COMMANDS.into_iter().chain(target.more.iter().copied()).chain(select) {
         let _ = write!(line, " +{command}");
     }
     line

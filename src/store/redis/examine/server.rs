@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use redis::from_redis_value_ref;
 
-use super::illness::{clustered, loading, old, replica};
-use super::{Asked, URL, rights};
+use super::illness::{clustered, demoted, loading, old, replica};
+use super::{Asked, Part, URL, rights};
 use crate::store::Finding;
 use crate::store::redis::answer::Said;
 use crate::store::redis::target::{Place, Target};
@@ -60,10 +60,14 @@ impl Server {
     }
 
     /// Why it can keep no sessions, where it says so itself.
-    pub(super) fn illness(&self, place: &Place) -> Option<Finding> {
+    pub(super) fn illness(&self, place: &Place, part: Part<'_>) -> Option<Finding> {
         if self.info("redis_mode") == "sentinel" {
             let what = format!("{place} is a Sentinel, which keeps nothing");
-            return Some(Finding::problem(URL, what, "name the Redis that it watches"));
+            return Some(Finding::problem(
+                URL,
+                what,
+                "name the Redis that it watches, or write redis+sentinel://",
+            ));
         }
         let version = self.info("redis_version");
         let mut numbers = version.split('.').map_while(|number| number.parse::<u64>().ok());
@@ -72,14 +76,18 @@ impl Server {
         {
             return Some(old(place, version));
         }
-        if self.info("cluster_enabled") == "1" {
+        if self.info("cluster_enabled") == "1" && !matches!(part, Part::Node(..)) {
             return Some(clustered(place));
         }
         if self.info("loading") == "1" {
             return Some(loading(place));
         }
         let master = || format!("{}:{}", self.info("master_host"), self.info("master_port"));
-        (self.info("role") == "slave").then(|| replica(place, Some(master())))
+        match (self.info("role"), part) {
+            ("slave", Part::Alone) => Some(replica(place, Some(master()))),
+            ("slave", Part::Master | Part::Node(..)) => Some(demoted(place)),
+            _ => None,
+        }
     }
 
     /// What a crash of it loses.
@@ -187,7 +195,7 @@ mod tests {
             ("loading:1", Some("/s is reading its data from disk still")),
             ("role:master\r\nloading:0\r\ncluster_enabled:0", None),
         ] {
-            let found = server(info).illness(&Place::Unix(PathBuf::from("/s")));
+            let found = server(info).illness(&Place::Unix(PathBuf::from("/s")), Part::Alone);
             assert_eq!(found.as_ref().map(|found| &*found.what), expected, "{info}");
             assert!(found.is_none_or(|found| found.weight == Weight::Problem));
         }

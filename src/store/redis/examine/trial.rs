@@ -2,16 +2,23 @@
 
 use aws_lc_rs::rand;
 use data_encoding::HEXLOWER;
+use redis::Value;
 
 use super::rights::{self, COMMANDS, grant};
-use super::{Asked, URL, illness};
+use super::{Asked, Part, URL, illness};
 use crate::store::redis::answer::Said;
+use crate::store::redis::goal::WAIT;
 use crate::store::redis::script;
+use crate::store::redis::slot;
 use crate::store::redis::target::Target;
-use crate::store::{Finding, Kind};
+use crate::store::{Config, Finding, Kind};
 
 /// How long what we put there stays if we can't remove it: milliseconds.
 const LIFE: &[u8] = b"60000";
+/// Keys that are made up to find one that lies on a server.
+const TRIES: usize = 10_000;
+/// How long replicas may take for what is tried: milliseconds.
+const PATIENCE: &[u8] = b"500";
 /// The setting that says what our keys begin with.
 const PREFIX: &str = "store.key_prefix";
 
@@ -19,8 +26,25 @@ const PREFIX: &str = "store.key_prefix";
 ///
 /// # Errors
 /// Says that the connection was lost.
-pub(super) async fn run(asked: &mut Asked, target: &Target, prefix: &str) -> Result<Vec<Finding>, String> {
-    let (key, other) = (key(prefix), key(prefix));
+pub(super) async fn run(
+    asked: &mut Asked,
+    target: &Target,
+    config: &Config,
+    part: Part<'_>,
+) -> Result<Vec<Finding>, String> {
+    let prefix = &*config.key_prefix;
+    let (key, other) = match part {
+        Part::Alone | Part::Master => (key(prefix), key(prefix)),
+        // A script has its keys in one slot; this one has the same one twice.
+        Part::Node(map, server) => {
+            let is_there = |key: &Vec<u8>| map.owner(slot::of(key)) == Some(server);
+            match (0..TRIES).map(|_| key(prefix)).find(is_there) {
+                Some(key) => (key.clone(), key),
+                // Our prefix leads to other servers, or it serves too few slots to meet one.
+                None => return Ok(Vec::new()),
+            }
+        }
+    };
     let (seen, end) = (&b"revision"[..], &[0; 6][..]);
     let value = [seen, end].concat();
     let (cycle, touch) = (&script::CYCLE, &script::TOUCH);
@@ -39,13 +63,27 @@ pub(super) async fn run(asked: &mut Asked, target: &Target, prefix: &str) -> Res
         ("ping", &[b"PING"]),
         ("del", &[b"DEL", &key]),
     ];
+    let wanted = config.wait_replicas.to_string();
+    let more = target.more.iter().map(|right| match *right {
+        WAIT => (WAIT, vec![&b"WAIT"[..], wanted.as_bytes(), PATIENCE]),
+        "cluster|slots" => (*right, vec![&b"CLUSTER"[..], b"SLOTS"]),
+        right => (right, vec![right.as_bytes()]),
+    });
+    let more: Vec<_> = more.collect();
+    let more = more.iter().map(|(right, words)| (*right, &words[..]));
     let (mut denied, mut keys, mut ill) = (Vec::new(), false, None);
-    for (right, words) in trials {
+    for (right, words) in trials.into_iter().chain(more) {
         // Whatever went wrong, what lies there is removed.
         if ill.is_some() && right != "del" {
             continue;
         }
-        match Said::of(&asked.ask(words).await?) {
+        let answer = asked.ask(words).await?;
+        if let (WAIT, Value::Int(reached)) = (right, &answer)
+            && usize::try_from(*reached).is_ok_and(|reached| reached < config.wait_replicas)
+        {
+            ill = ill.or_else(|| Some(illness::alone(&target.place, *reached, config.wait_replicas)));
+        }
+        match Said::of(&answer) {
             Some(said) if said.code == "NOPERM" && said.detail.contains("to run the") => denied.push(right),
             Some(said) if said.code == "NOPERM" => keys = true,
             // It could not be loaded, or a command in it is denied: both are known by now.

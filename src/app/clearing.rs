@@ -1,0 +1,115 @@
+//! Clearing expired sessions: from time to time while others are served, and once for `coatroom clear-expired`.
+
+use std::time::Duration;
+
+use tokio::runtime::Builder;
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use super::control::Control;
+use super::{Error, open};
+use crate::config::Config;
+use crate::session::Revision;
+use crate::store::{self, Cleared};
+use crate::telemetry::metrics::{Metrics, Operation};
+use crate::time::{Clock, Stopwatch};
+
+/// How long whoever clears keeps others from it; it is renewed while there is more to do.
+const LEASE: Duration = Duration::from_secs(60);
+/// When it is renewed.
+const RENEWED: Duration = Duration::from_secs(20);
+
+impl Control {
+    /// Clears expired sessions from time to time, for ever.
+    pub(super) async fn clear(&self) {
+        let mut lease = None;
+        loop {
+            if !self.store.clears_itself() {
+                lease = match self.round(lease).await {
+                    Ok(lease) => lease,
+                    Err(error) => {
+                        self.metrics.store_error(Operation::ClearExpired, error.kind.label());
+                        warn!("expired sessions can't be cleared: {error}");
+                        None
+                    }
+                };
+            }
+            self.pause(|config| config.store.clears_every()).await;
+        }
+    }
+
+    /// Clears until nothing is left that has ended, unless somebody else of the fleet does. Returns the lease that it
+    /// has then, for the next round to be its own again.
+    async fn round(&self, had: Option<Revision>) -> Result<Option<Revision>, store::Error> {
+        let (whole, mut cleared) = (Stopwatch::start(), Cleared::default());
+        let (mut lease, mut held) = (had, None::<Stopwatch>);
+        loop {
+            let config = self.config.load_full();
+            if held.as_ref().is_none_or(|held| held.elapsed() > RENEWED) {
+                lease = self.store.lease(lease, self.clock.now(), LEASE).await?;
+                if lease.is_none() {
+                    return Ok(None);
+                }
+                held = Some(Stopwatch::start());
+            }
+            let batch = config.store.batch();
+            let ended_by = self.clock.now().minus(config.session.keep_expired.0);
+            let watch = Stopwatch::start();
+            let round = self.store.clear_expired(ended_by, batch).await;
+            self.metrics.operation(Operation::ClearExpired, watch.elapsed());
+            let round = round?;
+            cleared = cleared.and(round);
+            if round.removed < batch {
+                // It has been done: others need not before it is time again.
+                let rest = config.store.clears_every().mul_f64(0.75);
+                lease = self.store.lease(lease, self.clock.now(), rest).await?;
+                break;
+            }
+            sleep(config.store.clear_pause.0).await;
+        }
+        if cleared.removed > 0 {
+            let Cleared { removed, sessions } = cleared;
+            let took_ms = whole.elapsed().as_millis();
+            info!(sessions, removed, took_ms, "expired sessions were cleared");
+        }
+        Ok(lease)
+    }
+}
+
+/// Clears all that ended longer ago than `older_than` in the store of the settings, be a sidecar clearing it at the
+/// time or not; `told` is told again and again what has been removed so far. `None` from a store that needs no clearing.
+///
+/// # Errors
+/// Names the setting that can't be obeyed, or says what the store said; what was removed stays so.
+pub fn clear_expired(
+    config: &Config,
+    older_than: Duration,
+    mut told: impl FnMut(Cleared),
+) -> Result<Option<Cleared>, Error> {
+    if config.store.url.scheme() == "memory" {
+        return Err(Error(
+            "store.url: memory: lies in the sidecar's own process, which clears it by itself".to_owned(),
+        ));
+    }
+    let metrics = Metrics::new(&[], &store::Kind::ALL.map(store::Kind::label));
+    let store = open(config, &metrics)?;
+    if store.clears_itself() {
+        return Ok(None);
+    }
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let cleared = runtime.block_on(async {
+        let mut cleared = Cleared::default();
+        loop {
+            let batch = config.store.batch();
+            let round = store.clear_expired(Clock::system().now().minus(older_than), batch).await?;
+            cleared = cleared.and(round);
+            told(cleared);
+            if round.removed < batch {
+                return Ok(cleared);
+            }
+            sleep(config.store.clear_pause.0).await;
+        }
+    });
+    let cleared = cleared.map_err(|error: store::Error| Error(format!("store.url: {error}")))?;
+    Ok(Some(cleared))
+}

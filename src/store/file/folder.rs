@@ -1,0 +1,327 @@
+//! The folder of `store.url`: whether it is a store, and the same one as before.
+//!
+//! A store is known by the file `.coatroom` in it. An empty folder becomes one when the program first looks at it, and
+//! never later: a disk that is not mounted (any longer) leaves an empty folder in its place, and whoever took that for a
+//! store in which nobody has a session would log everybody out.
+
+use std::fmt;
+use std::fs::{DirBuilder, File};
+use std::io::Write as _;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, Stat, StatFs};
+use rustix::io::Errno;
+
+use super::shard::Shard;
+use super::{Error, failed};
+use crate::store::Kind;
+
+/// What says that a folder is a store.
+const MARK: &str = ".coatroom";
+/// What it says, and in which form the files are.
+const FORM: &str =
+    "A store of sessions of coatroom, form 1. Remove it with the whole folder, or not at all.\n";
+/// Modes of folders: their owner's alone.
+const OWN: Mode = Mode::RWXU;
+/// How a folder is opened.
+const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::RDONLY);
+
+/// File systems that other machines write to, by the number that `statfs` gives: their caches show what has been
+/// replaced, and their locks are others' affair.
+const REMOTE: [(u64, &str); 6] = [
+    (0x6969, "NFS"),
+    (0xff53_4d42, "CIFS"),
+    (0xfe53_4d42, "SMB"),
+    (0x517b, "SMB"),
+    (0x0102_1997, "9P"),
+    (0x5346_414f, "AFS"),
+];
+
+/// A folder of sessions.
+pub(super) struct Folder {
+    path: PathBuf,
+    /// Which one it was when it was last looked at closely: its device and its number there.
+    known: Mutex<Option<(u64, u64)>>,
+}
+
+/// Why a folder is no store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Unfit {
+    /// It can't be made.
+    Unmade(String),
+    /// It can't be opened: what the system says.
+    Closed(Errno),
+    /// It is a symbolic link, or no folder.
+    NoFolder,
+    /// It belongs to the user of this number.
+    Foreign(u32),
+    /// Others than its owner may do something there: its mode.
+    Open(u32),
+    /// It lies on a file system of this name, over a network.
+    Remote(&'static str),
+    /// There are files in it, and no mark.
+    Filled,
+    /// It is empty, and was none before: is a disk not mounted?
+    Emptied,
+    /// It has a mark of another form.
+    Form,
+    /// It can't be written to: what the system says.
+    Sealed(Errno),
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let system = |errno: &Errno| std::io::Error::from(*errno);
+        match self {
+            Self::Unmade(what) => write!(f, "can't be made: {what}"),
+            Self::Closed(errno) => write!(f, "can't be opened: {}", system(errno)),
+            Self::NoFolder => f.write_str("is a symbolic link, or no folder at all"),
+            Self::Foreign(user) => write!(f, "belongs to the user {user}, and not to the sidecar's"),
+            Self::Open(mode) => {
+                write!(f, "has mode {mode:04o}: others than its owner may look or write there")
+            }
+            Self::Remote(system) => write!(f, "lies on {system}, where a change is not seen at once by all"),
+            Self::Filled => f.write_str("is not empty, and no store of sessions"),
+            Self::Emptied => f.write_str("is no store of sessions any longer"),
+            Self::Form => f.write_str("is a store of another version's"),
+            Self::Sealed(errno) => write!(f, "can't be written to: {}", system(errno)),
+        }
+    }
+}
+
+impl Unfit {
+    /// What to do about it.
+    pub(super) const fn remedy(&self) -> &'static str {
+        match self {
+            Self::Unmade(_) | Self::Closed(_) => "make it, owned by the sidecar's user and with mode 0700",
+            Self::NoFolder => "name the folder itself",
+            Self::Foreign(_) => {
+                "give it to the sidecar's user (chown), or name a folder in it that is still to be made"
+            }
+            Self::Open(_) => "chmod 0700 it, or name a folder in it that is still to be made",
+            Self::Remote(_) => {
+                "name a folder on a disk of this machine, or use a store that several machines can share"
+            }
+            Self::Filled => "name an empty folder, or one that is still to be made",
+            Self::Emptied => "mount its disk again, or restart to begin with an empty store",
+            Self::Form => "name another folder, or run the version that wrote it",
+            Self::Sealed(_) => "make it writable, and its disk large enough",
+        }
+    }
+
+    const fn kind(&self) -> Kind {
+        match self {
+            Self::Sealed(Errno::NOSPC | Errno::DQUOT) => Kind::OutOfMemory,
+            Self::Sealed(Errno::ROFS) => Kind::ReadOnly,
+            Self::Foreign(_)
+            | Self::Open(_)
+            | Self::Sealed(_)
+            | Self::Closed(Errno::ACCESS | Errno::PERM) => Kind::NoPermission,
+            Self::Remote(_) | Self::Filled | Self::Form => Kind::Refused,
+            Self::Unmade(_) | Self::Closed(_) | Self::NoFolder | Self::Emptied => Kind::Unreachable,
+        }
+    }
+}
+
+impl Folder {
+    /// A folder that is not looked at yet.
+    pub(super) const fn new(path: PathBuf) -> Self {
+        Self { path, known: Mutex::new(None) }
+    }
+
+    /// Where it is.
+    pub(super) fn place(&self) -> impl fmt::Display {
+        self.path.display()
+    }
+
+    /// Opens the folder, which must be the one that it was; at first it may be made.
+    pub(super) fn enter(&self) -> Result<OwnedFd, Error> {
+        self.admit().map_err(|unfit| {
+            let what = format!("{} {unfit}: {}", self.place(), unfit.remedy());
+            Error::new(unfit.kind(), what)
+        })
+    }
+
+    /// The same, and why not.
+    pub(super) fn admit(&self) -> Result<OwnedFd, Unfit> {
+        let known = *self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let (folder, stat) = match open(&self.path) {
+            Err(Unfit::Closed(Errno::NOENT)) if known.is_none() => {
+                let made = DirBuilder::new().recursive(true).mode(OWN.bits()).create(&self.path);
+                made.map_err(|error| Unfit::Unmade(error.to_string()))?;
+                open(&self.path)?
+            }
+            // It was there, and nobody makes it anew.
+            Err(Unfit::Closed(Errno::NOENT)) => return Err(Unfit::Emptied),
+            opened => opened?,
+        };
+        let now = Some((stat.st_dev, stat.st_ino));
+        if known != now {
+            inspect(&folder, &stat)?;
+            mark(&folder, known.is_none())?;
+            *self.known.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        }
+        Ok(folder)
+    }
+
+    /// The same without making anything that stays: is it a store, or could it become one? Returns it, if it is there.
+    pub(super) fn try_out(&self) -> Result<Option<OwnedFd>, Unfit> {
+        let (folder, stat) = match open(&self.path) {
+            Err(Unfit::Closed(Errno::NOENT)) => {
+                let made = DirBuilder::new().mode(OWN.bits()).create(&self.path);
+                made.map_err(|error| Unfit::Unmade(error.to_string()))?;
+                // Unless somebody has begun to use it.
+                let _ = std::fs::remove_dir(&self.path);
+                return Ok(None);
+            }
+            opened => opened?,
+        };
+        inspect(&folder, &stat)?;
+        if !has_mark(&folder)? && is_filled(&folder).map_err(Unfit::Closed)? {
+            return Err(Unfit::Filled);
+        }
+        write_something(&folder).map_err(Unfit::Sealed)?;
+        Ok(Some(folder))
+    }
+
+    /// A shard for reading, if it was ever written to.
+    pub(super) fn look(&self, number: u8) -> Result<Option<OwnedFd>, Error> {
+        match rustix::fs::openat(self.enter()?, name(number), FOLDER, Mode::empty()) {
+            Ok(shard) => Ok(Some(shard)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(failed("a folder of the store", errno)),
+        }
+    }
+
+    /// A shard for writing, locked; another process is waited for so long.
+    pub(super) fn shard(&self, number: u8, patience: Duration) -> Result<Shard, Error> {
+        let folder = self.enter()?;
+        let shard = match rustix::fs::openat(&folder, name(number), FOLDER, Mode::empty()) {
+            Err(Errno::NOENT) => make(&folder, number),
+            opened => opened,
+        };
+        Shard::lock(shard.map_err(|errno| failed("a folder of the store", errno))?, patience)
+    }
+}
+
+fn open(path: &PathBuf) -> Result<(OwnedFd, Stat), Unfit> {
+    let folder = rustix::fs::openat(CWD, path, FOLDER, Mode::empty()).map_err(|errno| match errno {
+        Errno::LOOP | Errno::NOTDIR => Unfit::NoFolder,
+        errno => Unfit::Closed(errno),
+    })?;
+    let stat = rustix::fs::fstat(&folder).map_err(Unfit::Closed)?;
+    Ok((folder, stat))
+}
+
+/// Is it ours, and ours alone?
+fn inspect(folder: &OwnedFd, stat: &Stat) -> Result<(), Unfit> {
+    let system = rustix::fs::fstatfs(folder).map_err(Unfit::Closed)?;
+    if let Some(name) = remote(number(&system)) {
+        return Err(Unfit::Remote(name));
+    }
+    if stat.st_uid != rustix::process::geteuid().as_raw() {
+        return Err(Unfit::Foreign(stat.st_uid));
+    }
+    let mode = stat.st_mode & 0o7777;
+    if mode & 0o077 == 0 { Ok(()) } else { Err(Unfit::Open(mode)) }
+}
+
+/// The number of a file system's kind. Some come with the sign of 32 bits before them.
+pub(super) const fn number(system: &StatFs) -> u64 {
+    system.f_type.cast_unsigned() & 0xffff_ffff
+}
+
+fn remote(number: u64) -> Option<&'static str> {
+    REMOTE.iter().find(|(remote, _)| *remote == number).map(|(_, name)| *name)
+}
+
+/// The kind of file system that a path is on, where other machines write to it too.
+pub(in crate::store) fn remote_system(path: &Path) -> Option<&'static str> {
+    rustix::fs::statfs(path).ok().and_then(|system| remote(number(&system)))
+}
+
+/// Looks for the mark, and makes it in a folder that is empty, where it may.
+fn mark(folder: &OwnedFd, may_begin: bool) -> Result<(), Unfit> {
+    if has_mark(folder)? {
+        return Ok(());
+    }
+    if !may_begin {
+        return Err(Unfit::Emptied);
+    }
+    if is_filled(folder).map_err(Unfit::Closed)? {
+        return Err(Unfit::Filled);
+    }
+    write(folder, MARK, FORM.as_bytes()).map_err(Unfit::Sealed)
+}
+
+fn has_mark(folder: &OwnedFd) -> Result<bool, Unfit> {
+    let read = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    match rustix::fs::openat(folder, MARK, read, Mode::empty()) {
+        Ok(file) => {
+            let form = std::io::read_to_string(File::from(file)).unwrap_or_default();
+            // Whoever is making it may not have written yet.
+            if form.is_empty() || form == FORM { Ok(true) } else { Err(Unfit::Form) }
+        }
+        Err(Errno::NOENT) => Ok(false),
+        Err(errno) => Err(Unfit::Closed(errno)),
+    }
+}
+
+/// Writes a file, and waits until the disk has it.
+fn write(folder: &OwnedFd, name: &str, bytes: &[u8]) -> Result<(), Errno> {
+    let new = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let mut file = File::from(rustix::fs::openat(folder, name, new, Mode::RUSR | Mode::WUSR)?);
+    file.write_all(bytes).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    rustix::fs::fsync(&file)?;
+    rustix::fs::fsync(folder)
+}
+
+/// Writes what a session may take at most, and removes it.
+fn write_something(folder: &OwnedFd) -> Result<(), Errno> {
+    let name = format!(".trial-{}", std::process::id());
+    let written = write(folder, &name, &[0; 64 * 1024]);
+    let removed = rustix::fs::unlinkat(folder, &name, AtFlags::empty());
+    written.and(removed)
+}
+
+/// Is there anything but what a store has, or a file system of its own at its root?
+fn is_filled(folder: impl AsFd) -> Result<bool, Errno> {
+    for entry in Dir::read_from(folder)? {
+        let entry = entry?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b".." | b"lost+found") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn make(folder: &OwnedFd, number: u8) -> Result<OwnedFd, Errno> {
+    match rustix::fs::mkdirat(folder, name(number), OWN) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(errno),
+    }
+    // What is in a folder that the disk doesn't know is lost with it.
+    rustix::fs::fsync(folder)?;
+    rustix::fs::openat(folder, name(number), FOLDER, Mode::empty())
+}
+
+fn name(number: u8) -> String {
+    format!("{number:02x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_systems_of_other_machines_are_known_by_their_numbers() {
+        assert_eq!(remote(0x6969), Some("NFS"));
+        assert_eq!(remote(0xff53_4d42), Some("CIFS"));
+        assert_eq!(remote(0xef53), None, "ext4");
+        assert_eq!(remote(0x0102_1994), None, "tmpfs");
+    }
+}

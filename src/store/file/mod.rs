@@ -1,0 +1,238 @@
+//! `file:///folder` — sessions as files, on a disk that the sidecars of one machine share.
+//!
+//! Durable: yes. A change that was acknowledged has been forced to the disk (`fsync` of the file and of its folder), and
+//! a crash at whatever moment leaves the record of before or the one after it. Atomic: yes, per key: each write compares
+//! and replaces under a lock that the kernel frees with its holder. Nothing is evicted; a full disk refuses writes. Round
+//! trips: none, but a write waits for the disk twice. Not for network file systems, whose caches would show what has been
+//! replaced.
+//!
+//! ```text
+//! /folder/.coatroom      says that this folder is a store (see `folder.rs`)
+//! /folder/3f/.lock       whoever writes below 3f has it locked (flock)
+//! /folder/3f/.new        what is being written; without a lock it means nothing
+//! /folder/3f/3f786850e387550fdab836ed7e6dc881de23001b
+//! ```
+//! A record lies under the digits of its key, in a folder of the first two, as a line of its revision (16 digits) and its
+//! end (milliseconds), and the codec's bytes. It is replaced by renaming, so readers need no lock. The time of
+//! modification of a file is its end: clearing looks at nothing else before it looks closer.
+
+mod clearing;
+mod examine;
+mod folder;
+mod record;
+mod shard;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+pub(super) use self::examine::examine;
+use self::folder::Folder;
+pub(in crate::store) use self::folder::remote_system;
+use self::record::Head;
+use self::shard::{Shard, There};
+use super::engine::{Cleared, Engine, Page, Stored, Swap, Worth};
+use super::executor::Executor;
+use super::{Config, Error, Kind};
+use crate::session::{Key, Revision};
+use crate::time::Timestamp;
+
+/// The scheme of `store.url` that is ours.
+pub const SCHEME: &str = "file";
+
+/// Folders below the store's: each has a lock of its own, so that many can write at once.
+const SHARDS: usize = 256;
+
+/// The file engine.
+pub struct File {
+    executor: Executor,
+    folder: Arc<Folder>,
+    /// One writer of this process at a time in each shard; whoever waits takes no thread.
+    turns: Vec<Arc<Mutex<()>>>,
+    /// `store.commit_timeout` in milliseconds: how long a lock is waited for that another process has.
+    patience: AtomicU64,
+    /// The shard that is cleared next.
+    next: AtomicUsize,
+}
+
+impl File {
+    /// An engine on the folder of the settings, which is not looked at yet.
+    ///
+    /// # Errors
+    /// What is wrong with `store.url`, or that the system gives no threads.
+    pub fn new(config: &Config) -> Result<Self, String> {
+        let path = path(config)?;
+        let executor =
+            Executor::new("store").map_err(|error| format!("no thread can be started: {error}"))?;
+        let file = Self {
+            executor,
+            folder: Arc::new(Folder::new(path)),
+            turns: (0..SHARDS).map(|_| Arc::default()).collect(),
+            patience: AtomicU64::default(),
+            next: AtomicUsize::default(),
+        };
+        file.reload(config);
+        Ok(file)
+    }
+
+    /// Checks `store.url`.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(config: &Config) -> Result<(), String> {
+        path(config).map(drop)
+    }
+
+    /// Waits for the other writers of this process in a key's shard.
+    async fn turn(&self, key: &Key) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.turns[usize::from(key.as_bytes()[0])]).lock_owned().await
+    }
+
+    /// Does a write in the shard of a key, alone in the world.
+    async fn write<T: Send + 'static>(
+        &self,
+        key: &Key,
+        work: impl FnOnce(&Shard, &Key) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let turn = self.turn(key).await;
+        let (folder, key) = (Arc::clone(&self.folder), *key);
+        let patience = Duration::from_millis(self.patience.load(Relaxed));
+        let work = move || {
+            let done = work(&folder.shard(key.as_bytes()[0], patience)?, &key);
+            drop(turn);
+            done
+        };
+        self.executor.block(work).await
+    }
+
+    /// The same, where `seen` is.
+    async fn swap(
+        &self,
+        key: &Key,
+        seen: Revision,
+        work: impl FnOnce(&Shard, &Key, &There) -> Result<(), Error> + Send + 'static,
+    ) -> Result<Swap, Error> {
+        let swap = move |shard: &Shard, key: &Key| match shard.find(key)? {
+            None => Ok(Swap::Gone),
+            Some(there) if there.head.revision != seen => Ok(Swap::Changed),
+            Some(there) => work(shard, key, &there).map(|()| Swap::Done),
+        };
+        self.write(key, swap).await
+    }
+}
+
+/// The folder of `store.url`.
+fn path(config: &Config) -> Result<PathBuf, String> {
+    let url = config.url.expose();
+    let path = url.strip_prefix("file://").filter(|path| path.starts_with('/')).ok_or_else(|| {
+        format!("{url} names no folder: write three slashes and its path, file:///var/lib/coatroom/sessions")
+    })?;
+    if path.contains(['?', '#', '%']) {
+        return Err(format!("{url} has one of ? # %, which mean nothing here: name a folder without them"));
+    }
+    let path = PathBuf::from(path);
+    if path.parent().is_none() {
+        return Err(format!("{url} is the root of the file system: name a folder of its own"));
+    }
+    Ok(path)
+}
+
+impl Engine for File {
+    async fn get(&self, key: &Key) -> Result<Option<Stored>, Error> {
+        let (folder, key) = (Arc::clone(&self.folder), *key);
+        self.executor.block(move || record::read(&folder, &key)).await
+    }
+
+    async fn add(&self, key: &Key, new: Stored, _: Worth) -> Result<bool, Error> {
+        let add = move |shard: &Shard, key: &Key| {
+            if shard.has(key)? {
+                return Ok(false);
+            }
+            shard.put(key, &Head::of(&new), &new.value).map(|()| true)
+        };
+        self.write(key, add).await
+    }
+
+    async fn replace(&self, key: &Key, seen: Revision, new: Stored, _: Worth) -> Result<Swap, Error> {
+        self.swap(key, seen, move |shard, key, _| shard.put(key, &Head::of(&new), &new.value)).await
+    }
+
+    /// Writes the whole record anew: no other way to move its end leaves the one of before or the one after it.
+    async fn touch(&self, key: &Key, seen: Revision, until: Timestamp) -> Result<Swap, Error> {
+        let touch = move |shard: &Shard, key: &Key, there: &There| {
+            shard.put(key, &Head { until, ..there.head }, &there.value()?)
+        };
+        self.swap(key, seen, touch).await
+    }
+
+    async fn remove(&self, key: &Key, seen: Revision) -> Result<Swap, Error> {
+        self.swap(key, seen, |shard, key, _| shard.remove(key)).await
+    }
+
+    async fn clear_expired(&self, now: Timestamp, batch: usize) -> Result<Cleared, Error> {
+        let mut cleared = Cleared::default();
+        for _ in 0..SHARDS {
+            if cleared.removed == batch {
+                break;
+            }
+            let number = self.next.load(Relaxed) % SHARDS;
+            let turn = Arc::clone(&self.turns[number]).lock_owned().await;
+            let (folder, room) = (Arc::clone(&self.folder), batch - cleared.removed);
+            let shard = u8::try_from(number).unwrap_or_default();
+            let patience = Duration::from_millis(self.patience.load(Relaxed));
+            let clear = move || {
+                let round = clearing::clear(&folder, shard, patience, now, room);
+                drop(turn);
+                round
+            };
+            let round = self.executor.block(clear).await?;
+            cleared.removed += round.removed;
+            cleared.sessions += round.sessions;
+            // A shard that may have more is looked at once more.
+            if round.removed < room {
+                self.next.store(number + 1, Relaxed);
+            }
+        }
+        Ok(cleared)
+    }
+
+    /// A shard at a time.
+    async fn scan(&self, after: Option<&str>) -> Result<Page, Error> {
+        let number = match after {
+            None => 0,
+            Some(after) => u8::from_str_radix(after, 16).map_err(|_| {
+                Error::new(Kind::Refused, format!("{after:?} is not the number of a folder: begin again"))
+            })?,
+        };
+        let folder = Arc::clone(&self.folder);
+        let keys = self.executor.block(move || shard::keys(&folder, number)).await?;
+        Ok(Page { keys, next: number.checked_add(1).map(|next| format!("{next:02x}")) })
+    }
+
+    async fn ping(&self) -> Result<(), Error> {
+        let folder = Arc::clone(&self.folder);
+        self.executor.block(move || folder.enter().map(drop)).await
+    }
+
+    fn reload(&self, config: &Config) {
+        let patience = config.commit_timeout.0.as_millis();
+        self.patience.store(u64::try_from(patience).unwrap_or(u64::MAX), Relaxed);
+    }
+}
+
+/// What the system says when something can't be done with the file or folder `what`; nothing was changed.
+fn failed(what: impl std::fmt::Display, errno: Errno) -> Error {
+    let kind = match errno {
+        Errno::NOSPC | Errno::DQUOT => Kind::OutOfMemory,
+        Errno::ROFS => Kind::ReadOnly,
+        Errno::ACCESS | Errno::PERM => Kind::NoPermission,
+        Errno::NOENT | Errno::NOTDIR => Kind::Unreachable,
+        _ => Kind::Refused,
+    };
+    Error::new(kind, format!("{what}: {}", io::Error::from(errno)))
+}

@@ -1,0 +1,168 @@
+//! The servers tried out, before anybody's session depends on them.
+
+mod trial;
+mod unreached;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::server::{Facts, Failure, Server};
+use super::servers::Servers;
+use crate::store::{Config, Finding};
+use crate::time::Clock;
+
+/// What all that is asked of a server may take, besides connecting.
+const TALK: Duration = Duration::from_secs(3);
+/// The setting that says which servers they are.
+const URL: &str = "store.url";
+/// Bytes of a record that are not the session's data: times, revisions, what seals it.
+const ENVELOPE: usize = 1024;
+/// Seconds by which a server's clock may be wrong: it ticks once a second, and we may have waited.
+const SKEW: i64 = 5;
+
+/// Asks each server what it is, and has it do all that the engine asks of it. `largest` is what a session may hold:
+/// bytes.
+pub(in crate::store) async fn examine(config: &Config, largest: usize) -> Vec<Finding> {
+    let servers = match Servers::new(config) {
+        Ok(servers) => servers,
+        Err((key, what)) => {
+            return vec![Finding::problem(key, what, "see its comment in config/coatroom.toml")];
+        }
+    };
+    // All at once: each may be away.
+    let mut asking = JoinSet::new();
+    for (n, server) in servers.all.iter().enumerate() {
+        let server = Arc::clone(server);
+        asking.spawn(async move { (n, ask(&server, largest).await) });
+    }
+    let mut answers = asking.join_all().await;
+    answers.sort_unstable_by_key(|(n, _)| *n);
+    let (mut problems, mut warnings) = (Vec::new(), Vec::new());
+    for (_, answer) in answers {
+        match answer {
+            Ok(found) => warnings.extend(found),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if problems.is_empty() {
+        problems.extend(trial::run(config).await);
+    }
+    if !problems.is_empty() {
+        return problems;
+    }
+    warnings.push(Finding::note(
+        URL,
+        "memcached keeps nothing on disk: whoever has a session on a server is logged out when it ends or is restarted",
+        "take Redis with appendfsync always, or a database, where that must not be",
+    ));
+    warnings
+}
+
+/// What can be said against a server that serves.
+///
+/// # Errors
+/// Why it doesn't.
+async fn ask(server: &Server, largest: usize) -> Result<Vec<Finding>, Finding> {
+    let explain = |failure| unreached::explain(server, failure);
+    let (mut stream, facts) = server.greet().await.map_err(explain)?;
+    let stats = timeout(TALK, stream.stats()).await.unwrap_or(Err(Failure::Silent)).map_err(explain)?;
+    let now = Clock::system().now().as_secs();
+    let found = [items(server, &facts, largest), room(server, &facts, &stats), clock(server, &stats, now)];
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// Does it take the largest session?
+fn items(server: &Server, facts: &Facts, largest: usize) -> Option<Finding> {
+    let (takes, needed) = (facts.largest(), largest + ENVELOPE);
+    (takes < needed).then(|| {
+        Finding::warning(
+            "session.max_bytes",
+            format!("is {largest}, and {server} takes no items of more than {takes} bytes: sessions that large get 503"),
+            format!("start it with -I {needed} or more, or lower session.max_bytes"),
+        )
+    })
+}
+
+/// What it does when it is full.
+fn room(server: &Server, facts: &Facts, stats: &BTreeMap<String, String>) -> Option<Finding> {
+    let evicted = stats.get("evictions").and_then(|count| count.parse::<u64>().ok()).unwrap_or(0);
+    let (what, remedy) = match facts.settings.get("evictions").map(String::as_str) {
+        _ if evicted > 0 => (
+            format!(
+                "{server} has evicted {evicted} items since it was started: whose sessions they were is logged out"
+            ),
+            "give it more memory (-m)",
+        ),
+        Some("off") => (
+            format!(
+                "{server} has -M: when it is full, it refuses a change, and removes the session that was to be changed"
+            ),
+            "start it without -M, and with memory for all sessions (-m)",
+        ),
+        Some(_) => (
+            format!("{server} logs people out when it is full, those first who came least lately"),
+            "give it memory for all sessions (-m), and watch evictions in its stats",
+        ),
+        None => return None,
+    };
+    Some(Finding::warning(URL, what, remedy))
+}
+
+/// Sessions end by its clock too.
+fn clock(server: &Server, stats: &BTreeMap<String, String>, now: i64) -> Option<Finding> {
+    let ahead = stats.get("time")?.parse::<i64>().ok()? - now;
+    let (which, what) = match ahead {
+        ahead if ahead >= SKEW => {
+            ("ahead of", "sessions end as much earlier there, but for store.expired_memory")
+        }
+        ahead if ahead <= -SKEW => ("behind", "what has ended stays there as much longer"),
+        _ => return None,
+    };
+    Some(Finding::warning(
+        URL,
+        format!("the clock of {server} is {} s {which} ours: {what}", ahead.abs()),
+        "set both clocks, and restart it: it reads its host's clock only when it starts",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::host::Host;
+
+    fn server() -> Server {
+        Server(Host { name: "cache".to_owned(), port: 11211 })
+    }
+
+    fn said(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn a_clock_that_is_wrong_is_told_by_how_much() {
+        for (time, expected) in [
+            ("1000", None),
+            ("996", None),
+            ("1004", None),
+            ("1120", Some("the clock of memcached cache:11211 is 120 s ahead of ours")),
+            ("400", Some("the clock of memcached cache:11211 is 600 s behind ours")),
+            ("noon", None),
+        ] {
+            let found = clock(&server(), &said(&[("time", time)]), 1000).map(|found| found.what);
+            let found = found.as_deref().and_then(|what| what.rsplit_once(": ")).map(|(what, _)| what);
+            assert_eq!(found, expected, "{time}");
+        }
+        assert_eq!(clock(&server(), &said(&[]), 1000), None);
+    }
+
+    /// A proxy tells neither.
+    #[test]
+    fn what_a_server_does_not_tell_is_no_warning() {
+        assert_eq!(room(&server(), &Facts::default(), &said(&[])), None);
+        assert_eq!(items(&server(), &Facts::default(), 64 * 1024), None, "it is taken for 1 MiB");
+    }
+}

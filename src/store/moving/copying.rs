@@ -1,0 +1,169 @@
+//! Copying or moving all sessions of a store to another one, page by page, and going on where somebody stopped.
+//!
+//! The new store remembers how far it has come. A page that was begun is gone through again: what is there already
+//! stays as it is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::task::JoinSet;
+
+use super::copy::Fate;
+use super::{Home, Moving};
+use crate::session::{Key, Revision};
+use crate::store::boxed::Boxed;
+use crate::store::engine::{Engine as _, Stored, Swap, Worth};
+use crate::store::write::new_revision;
+use crate::store::{Error, Kind};
+
+/// Sessions that are under way at once.
+const AT_ONCE: usize = 16;
+/// Where the new store remembers: not the beginning of a hash that anybody will ever see.
+const PLACE: Key = Key::from_bytes(*b"coatroom copies here");
+/// What that begins with: no record, so that nothing takes it for a session.
+const FORM: &str = "copy 1:";
+/// How long it is remembered. Whoever goes on later than that begins again.
+const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Sessions that can't be read, of which it is told why.
+const TOLD: usize = 10;
+
+/// What is to be done with each session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// It is added to the new store, if there is nothing, and stays in the old one.
+    Copy,
+    /// It is in the new store then, and no longer in the old one.
+    Move,
+}
+
+/// Two stores.
+pub struct Copying {
+    between: Arc<Moving<Boxed, Boxed>>,
+    manner: Manner,
+    /// Names the old store and the manner, and stands before what is remembered.
+    name: String,
+    /// What is remembered lies under this revision.
+    remembered: Option<Revision>,
+}
+
+/// What became of the sessions so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Copied, or moved.
+    pub done: u64,
+    /// There already.
+    pub already: u64,
+    /// Left as they are, for the new store has something else: another state of it, or the memory of its end.
+    pub taken: u64,
+    /// What is no session that lives: it has expired or ended, or was moved by a sidecar meanwhile.
+    pub ended: u64,
+    /// Sessions that can't be read, and stay where they are.
+    pub unreadable: u64,
+    /// Why, of the first ten.
+    pub why: Vec<String>,
+    /// It went on where somebody had stopped.
+    pub resumed: bool,
+}
+
+impl Tally {
+    /// Everything that was looked at.
+    pub const fn all(&self) -> u64 {
+        self.done + self.already + self.taken + self.ended + self.unreadable
+    }
+
+    fn count(&mut self, fate: Result<Fate, Error>) -> Result<(), Error> {
+        let number = match fate {
+            Ok(Fate::Done) => &mut self.done,
+            Ok(Fate::Already) => &mut self.already,
+            Ok(Fate::Taken) => &mut self.taken,
+            Ok(Fate::Ended) => &mut self.ended,
+            Err(error) if error.kind == Kind::Corrupt => {
+                if self.why.len() < TOLD {
+                    self.why.push(error.detail);
+                }
+                &mut self.unreadable
+            }
+            Err(error) => return Err(error),
+        };
+        *number += 1;
+        Ok(())
+    }
+}
+
+impl Copying {
+    /// `from` names the old store, without its password.
+    pub(in crate::store) fn new(between: Moving<Boxed, Boxed>, manner: Manner, from: &str) -> Self {
+        debug_assert_eq!(between.home, Home::New);
+        let verb = match manner {
+            Manner::Copy => "copy",
+            Manner::Move => "move",
+        };
+        Self { between: Arc::new(between), manner, name: format!("{FORM}{verb} {from}\n"), remembered: None }
+    }
+
+    /// Goes through all sessions; `told` is told again and again what has become of them so far.
+    ///
+    /// # Errors
+    /// What a store said. What was done stays so, and another run goes on from there.
+    pub async fn run(mut self, mut told: impl FnMut(&Tally)) -> Result<Tally, Error> {
+        let mut after = self.remembered().await?;
+        let mut tally = Tally { resumed: after.is_some(), ..Tally::default() };
+        loop {
+            let page = self.between.old.scan(after.as_deref()).await?;
+            let mut keys = page.keys.into_iter().filter(|key| *key != PLACE);
+            let mut tasks = JoinSet::new();
+            loop {
+                while tasks.len() < AT_ONCE
+                    && let Some(key) = keys.next()
+                {
+                    let (between, manner) = (Arc::clone(&self.between), self.manner);
+                    tasks.spawn(async move {
+                        match manner {
+                            Manner::Copy => between.copy(&key).await,
+                            Manner::Move => between.bring(&key).await,
+                        }
+                    });
+                }
+                let Some(ended) = tasks.join_next().await else { break };
+                tally.count(ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())))?;
+            }
+            told(&tally);
+            let Some(next) = page.next else { break };
+            self.remember(&next).await?;
+            after = Some(next);
+        }
+        if let Some(mine) = self.remembered {
+            self.between.new.remove(&PLACE, mine).await?;
+        }
+        Ok(tally)
+    }
+
+    /// Where to go on.
+    async fn remembered(&mut self) -> Result<Option<String>, Error> {
+        let Some(there) = self.between.new.get(&PLACE).await? else { return Ok(None) };
+        self.remembered = Some(there.revision);
+        if there.until <= self.between.clock.now() {
+            return Ok(None);
+        }
+        let text = std::str::from_utf8(&there.value).unwrap_or_default();
+        Ok(text.strip_prefix(&self.name).map(str::to_owned))
+    }
+
+    async fn remember(&mut self, next: &str) -> Result<(), Error> {
+        let new = Stored {
+            value: Bytes::from(format!("{}{next}", self.name)),
+            revision: new_revision()?,
+            until: self.between.clock.now().plus(REMEMBERED),
+        };
+        let mine = new.revision;
+        let done = match self.remembered {
+            Some(seen) => self.between.new.replace(&PLACE, seen, new, Worth::Ended).await? == Swap::Done,
+            None => self.between.new.add(&PLACE, new, Worth::Ended).await?,
+        };
+        // Somebody else copies too: which of us is remembered is no matter.
+        self.remembered =
+            if done { Some(mine) } else { self.between.new.get(&PLACE).await?.map(|there| there.revision) };
+        Ok(())
+    }
+}

@@ -1,0 +1,99 @@
+//! From `store.url` to a store: which engine it names, and what is made of that.
+
+use std::sync::Arc;
+
+use super::boxed::Boxed;
+use super::engine::Engine;
+use super::moving::{Home, Moving};
+use super::{
+    Config, Copying, Counts, Error, Kind, Manner, SCHEMES, Store, cached, cookie, file, keyed, memcached,
+    memory, of_cache_key, of_revocations_key, redis, sql,
+};
+use crate::time::Clock;
+
+/// A setting, and what is wrong with it.
+type Wrong = (&'static str, String);
+
+/// Opens the store that `store.url` names, behind its cache if there is one, and together with the one that sessions
+/// move to or from. Nothing is asked of it yet.
+///
+/// # Errors
+/// Names the schemes that exist where the URL has another one, and says what is wrong with its settings.
+pub fn open(config: &Config, rules: keyed::Rules, counts: &Counts) -> Result<Arc<dyn Store>, Error> {
+    opened(config, rules, counts).map_err(|(key, what)| Error::new(Kind::Refused, format!("{key}: {what}")))
+}
+
+fn opened(config: &Config, rules: keyed::Rules, counts: &Counts) -> Result<Arc<dyn Store>, Wrong> {
+    if let Some((home, other)) = config.other() {
+        let here = engine(config, counts)?;
+        let there = engine(&other, counts).map_err(|(key, what)| (home.key(key), what))?;
+        let (old, new) = match home {
+            Home::Old => (here, there),
+            Home::New => (there, here),
+        };
+        let both = Moving::new(old, new, home, Clock::system(), counts.moved.clone());
+        return Ok(over(both, rules, counts));
+    }
+    match config.url.scheme() {
+        cookie::SCHEME => {
+            let cookies = counts.cookies.clone();
+            let Some(of_list) = config.revocations() else {
+                return Ok(Arc::new(cookie::Cookie::new(rules, cookies)));
+            };
+            let list = engine(&of_list, counts).map_err(|(key, what)| (of_revocations_key(key), what))?;
+            Ok(Arc::new(cookie::Cookie::with_list(list, rules, cookies)))
+        }
+        // These are asked most often, and cost least: no box comes between.
+        "memory" => Ok(over(memory::Memory::new(config, counts.evictions.clone()), rules, counts)),
+        scheme if redis::SCHEMES.contains(&scheme) => {
+            Ok(over(redis::Redis::new(config, counts.connections.clone())?, rules, counts))
+        }
+        _ => {
+            let database = engine(config, counts)?;
+            let Some(of_cache) = config.cache() else { return Ok(over(database, rules, counts)) };
+            let cache = engine(&of_cache, counts).map_err(|(key, what)| (of_cache_key(key), what))?;
+            let both = cached::Cached::new(database, cache, config, Clock::system(), counts.cache.clone());
+            Ok(over(both, rules, counts))
+        }
+    }
+}
+
+/// Opens two stores to copy or move sessions from one to the other: each is `store.url` of its own settings.
+///
+/// # Errors
+/// As [`open`]; names the URL that can't be used.
+pub fn copying(from: &Config, to: &Config, manner: Manner, counts: &Counts) -> Result<Copying, Error> {
+    let engine = |config: &Config| {
+        let of_url = |(_, what)| Error::new(Kind::Refused, format!("{}: {what}", config.url));
+        engine(config, counts).map_err(of_url)
+    };
+    let (old, new) = (engine(from)?, engine(to)?);
+    let between = Moving::new(old, new, Home::New, Clock::system(), counts.moved.clone());
+    Ok(Copying::new(between, manner, &from.url.to_string()))
+}
+
+/// A store that keeps its records on an engine.
+fn over(engine: impl Engine, rules: keyed::Rules, counts: &Counts) -> Arc<dyn Store> {
+    let counts = keyed::Counts {
+        expiries: counts.expiries.clone(),
+        conflicts: counts.conflicts.clone(),
+        old_seals: counts.old_seals.clone(),
+    };
+    Arc::new(keyed::Keyed::new(engine, rules, counts))
+}
+
+/// The engine that a URL names, without a cache before it.
+fn engine(config: &Config, counts: &Counts) -> Result<Boxed, Wrong> {
+    let connections = || counts.connections.clone();
+    Ok(match config.url.scheme() {
+        "memory" => Boxed::new(memory::Memory::new(config, counts.evictions.clone())),
+        scheme if redis::SCHEMES.contains(&scheme) => Boxed::new(redis::Redis::new(config, connections())?),
+        "sqlite" => Boxed::new(sql::Sqlite::engine(config, &connections())?),
+        "postgres" | "postgresql" => Boxed::new(sql::Postgres::engine(config, &connections())?),
+        "mysql" => Boxed::new(sql::MySql::engine(config, &connections())?),
+        file::SCHEME => Boxed::new(file::File::new(config).map_err(|what| ("store.url", what))?),
+        memcached::SCHEME => Boxed::new(memcached::Memcached::new(config, connections())?),
+        // The URL may hold a password.
+        _ => return Err(("store.url", format!("there are {}", SCHEMES.join(", ")))),
+    })
+}

@@ -1,0 +1,288 @@
+//! What is the file engine's alone: a folder, its modes, its locks, and disks that fail.
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use coatroom::store::engine::{Cleared, Engine, Stored, Swap, Worth};
+use coatroom::store::file::File;
+use coatroom::store::{Config, Kind};
+use coatroom::time::{Clock, Length, Timestamp};
+use rustix::fs::{FlockOperation, flock};
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::support::{AGE, Rig, Served, key, revision, secs};
+
+const KNOWN: Worth = Worth::Known;
+
+/// An engine on a folder of its own, which goes with it.
+pub(crate) fn file() -> Served<File, TempDir> {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = on(&folder.path().join("sessions"));
+    Served::by(folder, engine)
+}
+
+/// An engine on a folder, which does not wait long for others.
+pub(crate) fn on(path: &Path) -> File {
+    patient(path, Duration::from_millis(100))
+}
+
+/// An engine on a folder, which waits so long for others.
+fn patient(path: &Path, patience: Duration) -> File {
+    let url = format!("file://{}", path.display());
+    let config = Config { url: (&*url).into(), commit_timeout: Length(patience), ..Config::default() };
+    File::new(&config).unwrap_or_else(|what| panic!("{what}"))
+}
+
+fn stored(n: u64) -> Stored {
+    let until = Clock::system().now().plus(AGE);
+    Stored { value: Bytes::from_static(b"1:..."), revision: revision(n), until }
+}
+
+/// The file of a key, and its shard.
+fn place(folder: &Path, n: u64) -> PathBuf {
+    let name = key(n).to_string();
+    folder.join(&name[..2]).join(name)
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+/// A folder with one record in it, and the engine that put it there.
+async fn filled() -> (TempDir, PathBuf, File) {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("sessions");
+    let engine = on(&folder);
+    assert_eq!(engine.add(&key(1), stored(1), KNOWN).await, Ok(true));
+    (parent, folder, engine)
+}
+
+async fn kind(engine: &File) -> (Kind, String) {
+    let error = engine.get(&key(1)).await.expect_err("it is ill");
+    let written = engine.replace(&key(1), revision(1), stored(2), KNOWN).await.expect_err("it is ill");
+    assert_eq!(error.kind, written.kind, "{written}");
+    (error.kind, error.detail)
+}
+
+#[tokio::test]
+async fn a_record_lies_under_its_key_for_its_owner_alone() {
+    let served = file();
+    let folder = served.server.path().join("sessions");
+    let rig = Rig::over(served);
+    rig.begin(json!({"a": 1})).await;
+    let mut files = Vec::new();
+    for shard in fs::read_dir(&folder).unwrap().map(|shard| shard.unwrap().path()) {
+        if shard.is_file() {
+            assert_eq!((shard.file_name().unwrap().to_str(), mode(&shard)), (Some(".coatroom"), 0o600));
+            continue;
+        }
+        assert_eq!(mode(&shard), 0o700);
+        files.extend(fs::read_dir(&shard).unwrap().map(|file| file.unwrap().path()));
+    }
+    files.sort();
+    let [lock, record] = &files[..] else { panic!("{files:?}") };
+    assert_eq!(lock.file_name().unwrap(), ".lock");
+    let name = record.file_name().unwrap().to_str().unwrap();
+    assert!(name.len() == 40 && record.parent().unwrap().ends_with(&name[..2]), "{name}");
+    assert_eq!((mode(&folder), mode(lock), mode(record)), (0o700, 0o600, 0o600));
+    let text = fs::read_to_string(record).unwrap();
+    let (head, rest) = text.split_once('\n').unwrap();
+    let (bits, until) = head.split_once(' ').unwrap();
+    assert!(bits.len() == 16 && rest.starts_with("1:") && rest.ends_with("{\"a\":1}"), "{text}");
+    // The time of modification is the end, which clearing looks for.
+    let modified = fs::metadata(record).unwrap();
+    assert_eq!(until.parse::<i64>().unwrap() / 1000, modified.mtime());
+}
+
+#[tokio::test]
+async fn a_folder_that_others_may_enter_is_none_and_is_left_alone() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("sessions");
+    for mode in [0o755, 0o770, 0o701] {
+        let _ = fs::remove_dir_all(&folder);
+        fs::DirBuilder::new().mode(0o700).create(&folder).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).unwrap();
+        let (kind, detail) = kind(&on(&folder)).await;
+        assert_eq!(kind, Kind::NoPermission);
+        assert!(detail.contains(&format!("mode 0{mode:o}")) && detail.contains("chmod 0700"), "{detail}");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_folder_of_something_else_is_none_and_is_left_alone() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("sessions");
+    fs::DirBuilder::new().mode(0o700).create(&folder).unwrap();
+    fs::write(folder.join("thesis.tex"), "…").unwrap();
+    let (kind, detail) = kind(&on(&folder)).await;
+    assert!(kind == Kind::Refused && detail.contains("is not empty, and no store"), "{detail}");
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+    fs::remove_file(folder.join("thesis.tex")).unwrap();
+    fs::write(folder.join(".coatroom"), "form 2").unwrap();
+    let detail = self::kind(&on(&folder)).await.1;
+    assert!(detail.contains("another version's"), "{detail}");
+}
+
+/// Not at the folder itself, nor at anything in it: whoever could plant one would have us write or read elsewhere.
+#[tokio::test]
+async fn no_symbolic_link_is_followed() {
+    let (parent, folder, engine) = filled().await;
+    let elsewhere = parent.path().join("elsewhere");
+    let (record, shard) = (place(&folder, 1), place(&folder, 1).parent().unwrap().to_owned());
+    // A record.
+    fs::copy(&record, &elsewhere).unwrap();
+    fs::remove_file(&record).unwrap();
+    symlink(&elsewhere, &record).unwrap();
+    assert_eq!(engine.get(&key(1)).await.unwrap_err().kind, Kind::Corrupt);
+    assert_eq!(engine.remove(&key(1), revision(1)).await.unwrap_err().kind, Kind::Corrupt);
+    assert_eq!(engine.add(&key(1), stored(2), KNOWN).await, Ok(false), "it is taken");
+    fs::remove_file(&record).unwrap();
+    // What is being written, and the lock.
+    for name in [".new", ".lock"] {
+        let _ = fs::remove_file(shard.join(name));
+        symlink(&elsewhere, shard.join(name)).unwrap();
+        let before = fs::read(&elsewhere).unwrap();
+        let refused = engine.add(&key(1), stored(2), KNOWN).await.unwrap_err();
+        assert_eq!(refused.kind, Kind::Refused, "{name}");
+        assert_eq!(fs::read(&elsewhere).unwrap(), before, "{name}");
+        let _ = fs::remove_file(shard.join(name));
+    }
+    // A shard, and the folder.
+    let moved = parent.path().join("moved");
+    fs::rename(&shard, &moved).unwrap();
+    symlink(&moved, &shard).unwrap();
+    assert!(engine.get(&key(1)).await.is_err());
+    fs::remove_file(&shard).unwrap();
+    fs::rename(&folder, moved.with_extension("folder")).unwrap();
+    symlink(moved.with_extension("folder"), &folder).unwrap();
+    let (kind, detail) = kind(&engine).await;
+    assert!(kind == Kind::Unreachable && detail.contains("symbolic link"), "{detail}");
+}
+
+/// What is not mounted any longer leaves an empty folder behind. Nobody is logged out by it.
+#[tokio::test]
+async fn a_folder_that_was_a_store_and_is_empty_now_is_ill_and_has_no_absent_sessions() {
+    let (_parent, folder, engine) = filled().await;
+    let away = folder.with_extension("away");
+    fs::rename(&folder, &away).unwrap();
+    assert_eq!(kind(&engine).await.0, Kind::Unreachable, "it is not made anew");
+    assert!(!folder.exists());
+    fs::DirBuilder::new().mode(0o700).create(&folder).unwrap();
+    let (kind, detail) = kind(&engine).await;
+    assert!(kind == Kind::Unreachable && detail.contains("mount its disk again"), "{detail}");
+    assert_eq!(engine.ping().await.unwrap_err().kind, Kind::Unreachable);
+    fs::remove_dir(&folder).unwrap();
+    fs::rename(&away, &folder).unwrap();
+    assert_eq!(engine.ping().await, Ok(()));
+    assert_eq!(engine.replace(&key(1), revision(1), stored(2), KNOWN).await, Ok(Swap::Done));
+}
+
+#[tokio::test]
+async fn what_a_crash_left_half_written_means_nothing() {
+    let (_parent, folder, engine) = filled().await;
+    let left = place(&folder, 1).with_file_name(".new");
+    fs::write(&left, vec![b'x'; 100_000]).unwrap();
+    assert!(engine.get(&key(1)).await.unwrap().is_some());
+    assert_eq!(engine.replace(&key(1), revision(1), stored(2), KNOWN).await, Ok(Swap::Done));
+    assert!(!left.exists());
+    assert_eq!(engine.get(&key(1)).await.unwrap().unwrap().value, stored(2).value);
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_record_is_corrupt_and_stays() {
+    let (_parent, folder, engine) = filled().await;
+    let record = place(&folder, 1);
+    for text in ["", "garbage", "0000000000000001 17\u{7f}", "0000000000000000 1700000000000\n1:..."] {
+        fs::write(&record, text).unwrap();
+        let error = engine.get(&key(1)).await.unwrap_err();
+        assert!(error.kind == Kind::Corrupt && error.detail.contains(&key(1).to_string()), "{error}");
+        let written = engine.replace(&key(1), revision(1), stored(2), KNOWN).await;
+        assert_eq!(written.unwrap_err().kind, Kind::Corrupt);
+        assert_eq!(engine.clear_expired(Timestamp::MAX, 10).await, Ok(Cleared::default()));
+        assert_eq!(fs::read_to_string(&record).unwrap(), text);
+    }
+    fs::remove_file(&record).unwrap();
+    fs::create_dir(&record).unwrap();
+    assert_eq!(engine.get(&key(1)).await.unwrap_err().kind, Kind::Corrupt, "nor is a folder one");
+    // Nor a pipe, whose other end nobody opens.
+    fs::remove_dir(&record).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &record,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        0,
+    )
+    .unwrap();
+    assert_eq!(engine.get(&key(1)).await.unwrap_err().kind, Kind::Corrupt);
+}
+
+/// The time of a file is a hint and no more: a copy that has lost it is cleared when its first line says so.
+#[tokio::test]
+async fn clearing_goes_by_what_a_file_says_and_not_by_its_time() {
+    let (_parent, folder, engine) = filled().await;
+    let long_ago = fs::FileTimes::new().set_modified(std::time::UNIX_EPOCH);
+    let record = place(&folder, 1);
+    fs::File::options().write(true).open(&record).unwrap().set_times(long_ago).unwrap();
+    fs::write(folder.join("00-notes.txt"), "…").unwrap();
+    let now = Clock::system().now();
+    assert_eq!(engine.clear_expired(now, 10).await, Ok(Cleared::default()));
+    assert!(record.exists());
+    assert_eq!(engine.clear_expired(now.plus(AGE + secs(1)), 10).await.unwrap().removed, 1);
+    assert!(!record.exists());
+}
+
+/// Another process that has a lock, and is frozen: the sessions of one shard of 256 wait, for a bounded time.
+#[tokio::test]
+async fn a_lock_that_somebody_keeps_is_an_error_for_its_shard_alone() {
+    let (_parent, folder, engine) = filled().await;
+    let lock = fs::File::open(place(&folder, 1).with_file_name(".lock")).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    let busy = engine.replace(&key(1), revision(1), stored(2), KNOWN).await.unwrap_err();
+    assert!(busy.kind == Kind::Busy && busy.detail.contains("another process"), "{busy}");
+    assert!(engine.get(&key(1)).await.unwrap().is_some(), "reading needs none");
+    assert_eq!(engine.add(&key(2), stored(1), KNOWN).await, Ok(true));
+    flock(&lock, FlockOperation::Unlock).unwrap();
+    assert_eq!(engine.replace(&key(1), revision(1), stored(2), KNOWN).await, Ok(Swap::Done));
+}
+
+/// Whoever has left is not written for later on, when nobody waits for it.
+#[tokio::test]
+async fn a_write_that_nobody_waits_for_any_longer_is_not_begun() {
+    let (_parent, folder, _) = filled().await;
+    let lock = fs::File::open(place(&folder, 1).with_file_name(".lock")).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    // The first has its turn and waits for the lock; the second, of the same shard, for its turn.
+    let engine = patient(&folder, secs(60));
+    let key = key(1);
+    let first = engine.replace(&key, revision(1), stored(2), KNOWN);
+    let second = engine.replace(&key, revision(1), stored(3), KNOWN);
+    let gone = tokio::time::timeout(Duration::from_millis(20), async { tokio::join!(first, second) }).await;
+    assert!(gone.is_err());
+    flock(&lock, FlockOperation::Unlock).unwrap();
+    // The turn is free when the first is done, for better or worse.
+    let third = engine.replace(&key, revision(2), stored(4), KNOWN).await;
+    assert_eq!(third, Ok(Swap::Done), "the first was written, the second never");
+}
+
+#[test]
+fn a_url_must_name_a_folder() {
+    for (url, what) in [
+        ("file:", "names no folder"),
+        ("file://", "names no folder"),
+        ("file://host/sessions", "names no folder"),
+        ("file:/sessions", "names no folder"),
+        ("file:///", "is the root"),
+        ("file:///sessions?mode=0700", "mean nothing here"),
+        ("file:///my%20sessions", "mean nothing here"),
+    ] {
+        let said = File::check(&Config { url: url.into(), ..Config::default() }).unwrap_err();
+        assert!(said.contains(what) && said.contains(url), "{said}");
+    }
+    assert_eq!(File::check(&Config { url: "file:///var/lib/coatroom".into(), ..Config::default() }), Ok(()));
+}

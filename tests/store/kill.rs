@@ -1,0 +1,161 @@
+//! A process that is killed at a system call of a save, whichever: the session is the one of before or the one after it.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::{Backend, Browser, Program, Sidecar};
+
+/// What a save does, call by call.
+const CALLS: [&str; 10] =
+    ["openat", "flock", "pread64", "fstat", "write", "utimensat", "fsync", "renameat", "close", "unlinkat"];
+/// More calls of one kind than any save makes.
+const MOST: usize = 30;
+
+/// The file of the only session that is there.
+fn record(folder: &Path) -> PathBuf {
+    let files = |folder: &Path| {
+        let entries = fs::read_dir(folder).into_iter().flatten();
+        entries.map(|entry| entry.expect("an entry").path()).collect::<Vec<_>>()
+    };
+    let named = |path: &PathBuf| path.file_name().is_some_and(|name| name.len() == 40);
+    // A lease is a record of another length.
+    let mut found: Vec<_> = files(folder).iter().flat_map(|shard| files(shard)).filter(named).collect();
+    found.retain(|path| fs::read_to_string(path).is_ok_and(|text| text.contains("\n1:")));
+    let [record] = &found[..] else { panic!("{found:?}") };
+    record.clone()
+}
+
+/// Asks a sidecar to do something with a session, and has it killed before its so manyth call of a kind that has to do
+/// with that session. Returns whether it lived to say that it was done.
+fn tempt(folder: &Path, call: &str, n: usize, backend: SocketAddr, request: &str) -> bool {
+    let record = record(folder);
+    let shard = record.parent().expect("a shard");
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={}", CALLS.join(","))]);
+    command.args(["-e", &format!("inject={call}:signal=KILL:when={n}")]);
+    for place in [shard, &shard.join(".lock"), &shard.join(".new"), &record] {
+        command.arg("-P").arg(place);
+    }
+    command.arg(env!("CARGO_BIN_EXE_coatroom"));
+    command.args(["serve", "--listen", "127.0.0.1:0", "--telemetry-listen", "127.0.0.1:0"]);
+    command.args(["--backend", &format!("http://{backend}")]);
+    command.args(["--store", &format!("file://{}", folder.display())]);
+    // Watching is slow, and no reason to refuse.
+    command.envs([("COATROOM__STORE__TIMEOUT", "60"), ("COATROOM__STORE__COMMIT_TIMEOUT", "60")]);
+    let program = Program::start(&mut command, "\"address\":\"");
+    let mut answer = String::new();
+    let asked = TcpStream::connect(program.address).and_then(|mut stream| {
+        stream.write_all(request.as_bytes())?;
+        stream.read_to_string(&mut answer)
+    });
+    match asked {
+        Ok(_) if answer.starts_with("HTTP/1.1 200 ") => true,
+        _ => {
+            assert!(answer.is_empty(), "killed, and nothing else: {answer}");
+            false
+        }
+    }
+}
+
+/// Who asks, and what they see.
+struct Visitor {
+    backend: Backend,
+    /// A sidecar that nobody kills, on the same folder.
+    sidecar: Sidecar,
+    browser: Browser,
+}
+
+impl Visitor {
+    fn of(folder: &Path) -> Self {
+        let backend = Backend::obedient();
+        let url = format!("file://{}", folder.display());
+        let sidecar = Sidecar::keeping(&url, backend.address, |_| {});
+        let mut visitor = Self { browser: sidecar.browser(), backend, sidecar };
+        visitor.begin();
+        visitor
+    }
+
+    fn begin(&mut self) {
+        self.browser = self.sidecar.browser();
+        assert_eq!(self.browser.ask(&[("X-Session-Set", "{\"n\":0}")]).row(), "create");
+    }
+
+    /// A request that asks for a directive.
+    fn request(&self, wanted: &str) -> String {
+        let token = self.browser.token().expect("a session");
+        format!(
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nCookie: sessionid={token}\r\nWant-{wanted}\r\n\r\n"
+        )
+    }
+
+    /// The number in the session, if there is one.
+    fn number(&mut self) -> Option<u64> {
+        self.browser.get("/");
+        let data: serde_json::Value = serde_json::from_str(self.backend.last().data()).expect("JSON");
+        data.get("n").and_then(serde_json::Value::as_u64)
+    }
+}
+
+#[test]
+fn a_save_that_is_killed_at_any_system_call_is_whole_or_was_never_begun() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("sessions");
+    let mut visitor = Visitor::of(&folder);
+    let (mut killed, mut old, mut new) = (Vec::new(), 0, 0);
+    for call in CALLS {
+        for n in 1.. {
+            assert!(n < MOST, "{call}: a save makes fewer of them");
+            let before = visitor.number().expect("a session");
+            let request = visitor.request("X-Session-Increment: {\"n\":1}");
+            let lived = tempt(&folder, call, n, visitor.backend.address, &request);
+            let after = visitor.number();
+            assert!(
+                after == Some(before) || after == Some(before + 1),
+                "{call} {n}: {before}, then {after:?}"
+            );
+            let saved = after == Some(before + 1);
+            assert!(saved || !lived, "{call} {n}: it said that it had saved");
+            if lived {
+                break;
+            }
+            killed.push(format!("{call} {n}"));
+            if saved { new += 1 } else { old += 1 }
+        }
+    }
+    // What there is to be killed at: locking, comparing, writing, and twice the disk.
+    for call in ["flock 1", "pread64 1", "write 1", "utimensat 1", "fsync 1", "renameat 1", "fsync 2"] {
+        assert!(killed.iter().any(|killed| killed == call), "{call}: {killed:?}");
+    }
+    assert!(old > 5 && new > 1, "{old} before it, {new} after it: {killed:?}");
+}
+
+#[test]
+fn a_logout_that_is_killed_at_any_system_call_is_one_or_none() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("sessions");
+    let mut visitor = Visitor::of(&folder);
+    let (mut out, mut in_still) = (0, 0);
+    for call in ["write", "fsync", "renameat"] {
+        for n in 1.. {
+            assert!(n < MOST, "{call}: a logout makes fewer of them");
+            let request = visitor.request("X-Session-Flush: true");
+            let lived = tempt(&folder, call, n, visitor.backend.address, &request);
+            let ended = visitor.number().is_none();
+            assert!(ended || !lived, "{call} {n}: it said that nobody is logged in any longer");
+            if ended {
+                out += 1;
+                fs::remove_file(record(&folder)).unwrap();
+                visitor.begin();
+            } else {
+                in_still += 1;
+            }
+            if lived {
+                break;
+            }
+        }
+    }
+    assert!(out > 3 && in_still > 1, "{out} and {in_still}");
+}
