@@ -18,23 +18,27 @@ use crate::time::{Clock, Stopwatch};
 const LEASE: Duration = Duration::from_secs(60);
 /// When it is renewed.
 const RENEWED: Duration = Duration::from_secs(20);
+/// When it is tried again after the store could not do it, unless a round is due before.
+const AGAIN: Duration = Duration::from_secs(10);
 
 impl Control {
     /// Clears expired sessions from time to time, for ever.
     pub(super) async fn clear(&self) {
         let mut lease = None;
         loop {
+            let mut longest = Duration::MAX;
             if !self.store.clears_itself() {
                 lease = match self.round(lease).await {
                     Ok(lease) => lease,
                     Err(error) => {
                         self.metrics.store_error(Operation::ClearExpired, error.kind.label());
                         warn!("expired sessions can't be cleared: {error}");
+                        longest = AGAIN;
                         None
                     }
                 };
             }
-            self.pause(|config| config.store.clears_every()).await;
+            self.pause(|config| config.store.clears_every().min(longest)).await;
         }
     }
 
@@ -69,7 +73,7 @@ impl Control {
         }
         if cleared.removed > 0 {
             let Cleared { removed, sessions } = cleared;
-            let took_ms = whole.elapsed().as_millis();
+            let took_ms = u64::try_from(whole.elapsed().as_millis()).unwrap_or(u64::MAX);
             info!(sessions, removed, took_ms, "expired sessions were cleared");
         }
         Ok(lease)

@@ -3,16 +3,19 @@
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::Barrier;
+use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
 use coatroom::store::engine::{Cleared, Engine, Stored, Swap, Worth};
 use coatroom::store::file::File;
-use coatroom::store::{Config, Kind};
+use coatroom::store::{self, Config, Kind};
 use coatroom::time::{Clock, Length, Timestamp};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::runtime::Builder;
 
 use super::support::{AGE, Rig, Served, key, revision, secs};
 
@@ -126,6 +129,38 @@ async fn a_folder_of_something_else_is_none_and_is_left_alone() {
     fs::write(folder.join(".coatroom"), "form 2").unwrap();
     let detail = self::kind(&on(&folder)).await.1;
     assert!(detail.contains("another version's"), "{detail}");
+}
+
+/// Two sidecars begin on a folder that is not there yet, while two are asked whether it would do.
+#[test]
+fn a_new_folder_is_begun_and_tried_out_by_many_at_once() {
+    for _ in 0..100 {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("sessions");
+        let at_once = Barrier::new(4);
+        thread::scope(|scope| {
+            for number in 0..4 {
+                let (folder, at_once) = (&folder, &at_once);
+                scope.spawn(move || {
+                    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+                    let config = Config {
+                        url: (&*format!("file://{}", folder.display())).into(),
+                        ..Config::default()
+                    };
+                    at_once.wait();
+                    if number % 2 == 0 {
+                        assert_eq!(runtime.block_on(on(folder).ping()), Ok(()));
+                    } else {
+                        let found = runtime.block_on(store::examine(&config, 0));
+                        assert!(found.iter().all(|finding| finding.what.contains("overlayfs")), "{found:?}");
+                    }
+                });
+            }
+        });
+        let left = fs::read_dir(parent.path()).unwrap().chain(fs::read_dir(&folder).unwrap());
+        let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["sessions", ".coatroom"], "and nothing is left");
+    }
 }
 
 /// Not at the folder itself, nor at anything in it: whoever could plant one would have us write or read elsewhere.

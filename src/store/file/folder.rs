@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::fs::{DirBuilder, File};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -19,12 +19,15 @@ use rustix::io::Errno;
 use super::shard::Shard;
 use super::{Error, failed};
 use crate::store::Kind;
+use crate::store::write::random;
 
 /// What says that a folder is a store.
 const MARK: &str = ".coatroom";
 /// What it says, and in which form the files are.
 const FORM: &str =
     "A store of sessions of coatroom, form 1. Remove it with the whole folder, or not at all.\n";
+/// The beginning of the name of what is made to see whether it can be.
+const TRIAL: &str = ".coatroom-trial-";
 /// Modes of folders: their owner's alone.
 const OWN: Mode = Mode::RWXU;
 /// How a folder is opened.
@@ -151,8 +154,11 @@ impl Folder {
         let known = *self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let (folder, stat) = match open(&self.path) {
             Err(Unfit::Closed(Errno::NOENT)) if known.is_none() => {
-                let made = DirBuilder::new().recursive(true).mode(OWN.bits()).create(&self.path);
-                made.map_err(|error| Unfit::Unmade(error.to_string()))?;
+                match DirBuilder::new().mode(OWN.bits()).create(&self.path) {
+                    // Another sidecar was faster.
+                    Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                    made => made.map_err(|error| Unfit::Unmade(error.to_string()))?,
+                }
                 open(&self.path)?
             }
             // It was there, and nobody makes it anew.
@@ -172,10 +178,11 @@ impl Folder {
     pub(super) fn try_out(&self) -> Result<Option<OwnedFd>, Unfit> {
         let (folder, stat) = match open(&self.path) {
             Err(Unfit::Closed(Errno::NOENT)) => {
-                let made = DirBuilder::new().mode(OWN.bits()).create(&self.path);
+                // One beside it: somebody may be beginning to use the folder itself.
+                let beside = self.path.with_file_name(trial());
+                let made = DirBuilder::new().mode(OWN.bits()).create(&beside);
                 made.map_err(|error| Unfit::Unmade(error.to_string()))?;
-                // Unless somebody has begun to use it.
-                let _ = std::fs::remove_dir(&self.path);
+                let _ = std::fs::remove_dir(&beside);
                 return Ok(None);
             }
             opened => opened?,
@@ -282,17 +289,24 @@ fn write(folder: &OwnedFd, name: &str, bytes: &[u8]) -> Result<(), Errno> {
 
 /// Writes what a session may take at most, and removes it.
 fn write_something(folder: &OwnedFd) -> Result<(), Errno> {
-    let name = format!(".trial-{}", std::process::id());
+    let name = trial();
     let written = write(folder, &name, &[0; 64 * 1024]);
     let removed = rustix::fs::unlinkat(folder, &name, AtFlags::empty());
     written.and(removed)
 }
 
-/// Is there anything but what a store has, or a file system of its own at its root?
+/// A name for something that is made to try a folder out, at a time when others do.
+fn trial() -> String {
+    format!("{TRIAL}{:016x}", random().map_or(0, u64::from_ne_bytes))
+}
+
+/// Is there anything but what a file system has at its root, and what others who begin now or try it out make?
 fn is_filled(folder: impl AsFd) -> Result<bool, Errno> {
     for entry in Dir::read_from(folder)? {
         let entry = entry?;
-        if !matches!(entry.file_name().to_bytes(), b"." | b".." | b"lost+found") {
+        let name = entry.file_name().to_bytes();
+        let begins = name == MARK.as_bytes() || name.starts_with(TRIAL.as_bytes());
+        if !begins && !matches!(name, b"." | b".." | b"lost+found") {
             return Ok(true);
         }
     }
