@@ -118,15 +118,16 @@ pub async fn examine(sources: &Sources) -> Result<(Config, Vec<(Weight, Problem)
 /// # Errors
 /// Why it can't be done.
 pub async fn migrate(config: &Config) -> Result<Vec<String>, store::Error> {
-    let list = config.store.revocations();
-    let store = list.as_ref().unwrap_or(&config.store);
-    let mut done = Vec::new();
-    let is_sql = |store: &store::Config| store::sql::SCHEMES.contains(&store.url.scheme());
-    if let Some((_, other)) = store.other().filter(|(_, other)| is_sql(other)) {
-        done.extend(store::sql::migrate(&other).await?);
+    let is_sql = |(_, of): &(store::Part, store::Config)| store::sql::SCHEMES.contains(&of.url.scheme());
+    let mut parts = config.store.parts();
+    if parts.iter().any(is_sql) {
+        parts.retain(is_sql);
+    } else {
+        parts.truncate(1);
     }
-    if done.is_empty() || is_sql(store) {
-        done.extend(store::sql::migrate(store).await?);
+    let mut done = Vec::new();
+    for (_, of_part) in parts {
+        done.extend(store::sql::migrate(&of_part).await?);
     }
     Ok(done)
 }

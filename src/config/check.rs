@@ -14,7 +14,7 @@ use super::problem::{Problem, suggest};
 use crate::proxy::page::Page;
 use crate::secret::{HIDDEN, Secret};
 use crate::session::policy::Interval;
-use crate::store::{self, SCHEMES, Unsealed, file, memcached, redis, sql};
+use crate::store::{self, Part, SCHEMES, Unsealed, file, memcached, redis, sql};
 use crate::telemetry::logging;
 use crate::time::Length;
 use crate::wire::chunks;
@@ -142,7 +142,7 @@ fn store(config: &Config, report: &mut Report) {
     if store.in_cookies() {
         sealed::check(config, report);
     } else {
-        engine(store, report, |key| key);
+        engine(store, report, Part::Url);
     }
     if let (false, Some(_)) = (store.in_cookies(), store.revocations()) {
         report.add("store.revocations", "is set, and store.url is not cookie:", "remove it");
@@ -153,9 +153,11 @@ fn store(config: &Config, report: &mut Report) {
     }
     cache::check(store, report);
     moving::check(store, report);
-    let asked = store.revocations().filter(|_| store.in_cookies());
-    if store.wait_replicas > 0 && !redis::SCHEMES.contains(&asked.as_ref().unwrap_or(store).url.scheme()) {
-        report.add("store.wait_replicas", "is set, and store.url is no Redis", "remove it");
+    let waits = |(part, of): &(Part, store::Config)| {
+        *part != Part::Cache && redis::SCHEMES.contains(&of.url.scheme())
+    };
+    if store.wait_replicas > 0 && !store.parts().iter().any(waits) {
+        report.add("store.wait_replicas", "is set, and nothing that keeps sessions is a Redis", "remove it");
     }
     keys::check("store.encryption_keys", &store.encryption_keys, &store.encryption_keys_file, report);
     if store.unsealed == Unsealed::Refuse && !store.has_keys() {
@@ -176,9 +178,9 @@ fn store(config: &Config, report: &mut Report) {
     }
 }
 
-/// The engine that `store.url` names; `name` says what the settings are called where it is one beside the store.
-fn engine(store: &store::Config, report: &mut Report, name: impl Fn(&'static str) -> &'static str) {
-    let url = name("store.url");
+/// The engine that `store.url` names, of settings that are those of a part.
+fn engine(store: &store::Config, report: &mut Report, part: Part) {
+    let url = part.key("store.url");
     let see = "see its comment in config/coatroom.toml";
     // Only the scheme is quoted: behind it there may be a password.
     match store.url.expose().split_once(':') {
@@ -190,14 +192,14 @@ fn engine(store: &store::Config, report: &mut Report, name: impl Fn(&'static str
             }
         }
         Some((scheme, _)) if redis::SCHEMES.contains(&scheme) => {
-            server(store, redis::Redis::check(store), report, name);
+            server(store, redis::Redis::check(store), report, part);
         }
         Some((scheme, _)) if sql::SCHEMES.contains(&scheme) => {
-            server(store, sql::check(store), report, name);
+            server(store, sql::check(store), report, part);
         }
         Some((memcached::SCHEME, _)) => {
             if let Err((key, text)) = memcached::Memcached::check(store) {
-                report.0.push(Problem::of(name(key), &text, see));
+                report.0.push(Problem::of(part.key(key), &text, see));
             }
         }
         Some((scheme, _)) => {
@@ -211,20 +213,19 @@ fn engine(store: &store::Config, report: &mut Report, name: impl Fn(&'static str
     }
 }
 
-/// What a store that may want a password asks of the settings: `checked` are those that are its own, and `name` says
-/// what they are called where it is a cache.
+/// What a store that may want a password asks of the settings: `checked` are those that are its own.
 fn server(
     store: &store::Config,
     checked: Result<(), (&'static str, String)>,
     report: &mut Report,
-    name: impl Fn(&'static str) -> &'static str,
+    part: Part,
 ) {
     if let Err((key, text)) = checked {
-        return report.0.push(Problem::of(name(key), &text, "see its comment in config/coatroom.toml"));
+        return report.0.push(Problem::of(part.key(key), &text, "see its comment in config/coatroom.toml"));
     }
     if store.url.to_string() == store.url.expose() && store.url.expose().contains(HIDDEN) {
         report.add(
-            name("store.url"),
+            part.key("store.url"),
             format!("holds {HIDDEN}, which print-config writes"),
             "put the password there",
         );
@@ -239,12 +240,12 @@ fn server(
         ),
     ];
     for (here, password, elsewhere, file) in both {
-        report.not_hidden(name(here), password);
+        report.not_hidden(part.key(here), password);
         if !file.is_empty()
             && let Err(what) = Secret::of(password, file)
         {
-            let remedy = format!("name a file that can be read, and set no {}", name(here));
-            report.add(name(elsewhere), what, remedy);
+            let remedy = format!("name a file that can be read, and set no {}", part.key(here));
+            report.add(part.key(elsewhere), what, remedy);
         }
     }
 }

@@ -479,6 +479,7 @@ fn every_rule_is_enforced() {
         ("store.url = 'redis+cluster://a,[::1]:7000'\nstore.wait_replicas = 1", &[]),
         ("store.url = 'redis+cluster://a/1'", &["store.url"]),
         ("store.wait_replicas = 1", &["store.wait_replicas"]),
+        ("store.url = 'postgres://app@db/app'\nstore.previous = 'redis://b'\nstore.wait_replicas = 1", &[]),
         ("store.url = 'redis://cache'\nstore.tls_ca_file = '/etc/ca.pem'", &["store.tls_ca_file"]),
         ("store.url = 'rediss://cache'\nstore.tls_cert_file = '/etc/us.pem'", &["store.tls_key_file"]),
         ("store.url = 'rediss://cache'\nstore.tls_key_file = '/etc/us.key'", &["store.tls_cert_file"]),
@@ -781,6 +782,22 @@ fn what_is_seldom_meant_is_warned_of() {
             &["store.url is redis:// to another machine: the password travels in the clear"],
         ),
         ("store.url = 'rediss://cache'", &[]),
+        (
+            "store.url = 'rediss://a'\nstore.next = 'redis://b'",
+            &["store.next is redis:// to another machine"],
+        ),
+        (
+            "store.url = 'rediss://a'\nstore.previous = 'memcache://b'",
+            &["store.previous is memcache:// to another"],
+        ),
+        (
+            "store.url = 'rediss://a'\nstore.previous = 'mysql://app@db/app?sslmode=require'",
+            &["store.previous has sslmode=require"],
+        ),
+        (
+            "store.url = 'file:///s'\nstore.cache = 'redis://cache'\nstore.commit_timeout = 3",
+            &["store.cache is redis:// to another machine"],
+        ),
         ("store.url = 'postgres://app@db/app'", &[]),
         ("store.url = 'mysql://app@127.0.0.1/app'", &[]),
         ("store.url = 'mysql://app@db/app?sslmode=disable'", &["store.url has sslmode=disable"]),

@@ -3,7 +3,7 @@
 use super::Config;
 use crate::proxy::backend::Address;
 use crate::store::sql::{self, Exposure};
-use crate::store::{self, Unsealed, memcached, redis};
+use crate::store::{self, Part, Unsealed, memcached, redis};
 use crate::wire::cookie::Secure;
 
 /// One sentence each.
@@ -38,10 +38,22 @@ pub(super) fn all(config: &Config) -> Vec<String> {
                 .to_owned(),
         );
     }
-    // What is asked: the store, or of one that keeps nothing the list of what has ended.
-    let list = config.store.revocations().filter(|_| config.store.in_cookies());
-    let (key, asked) = list.as_ref().map_or(("store.url", &config.store), |list| ("store.revocations", list));
     let seals = config.store.has_keys() && config.store.unsealed != Unsealed::Write;
+    for (part, of_part) in config.store.parts() {
+        exposed(part, &of_part, seals, &mut warnings);
+    }
+    if config.store.has_keys() && config.store.unsealed == Unsealed::Write {
+        warnings.push(
+            "store.unsealed is \"write\": records are not sealed, store.encryption_keys only open them"
+                .to_owned(),
+        );
+    }
+    warnings
+}
+
+/// What others on the network can read, or who can pose as the server of a part.
+fn exposed(part: Part, asked: &store::Config, seals: bool, warnings: &mut Vec<String>) {
+    let key = part.key("store.url");
     let what = if seals { "the password travels" } else { "sessions and the password travel" };
     if asked.url.scheme().starts_with("redis") && redis::Redis::is_private(asked) == Ok(false) {
         warnings.push(format!("{key} is redis:// to another machine: {what} in the clear; write rediss://"));
@@ -57,22 +69,14 @@ pub(super) fn all(config: &Config) -> Vec<String> {
             Ok(None) | Err(_) => {}
         }
     }
-    if config.store.url.scheme() == memcached::SCHEME
+    if asked.url.scheme() == memcached::SCHEME
         && !seals
-        && memcached::Memcached::is_private(&config.store) == Ok(false)
+        && memcached::Memcached::is_private(asked) == Ok(false)
     {
-        warnings.push(
-            "store.url is memcache:// to another machine: sessions travel in the clear; set store.encryption_keys"
-                .to_owned(),
-        );
+        warnings.push(format!(
+            "{key} is memcache:// to another machine: sessions travel in the clear; set store.encryption_keys"
+        ));
     }
-    if config.store.has_keys() && config.store.unsealed == Unsealed::Write {
-        warnings.push(
-            "store.unsealed is \"write\": records are not sealed, store.encryption_keys only open them"
-                .to_owned(),
-        );
-    }
-    warnings
 }
 
 /// What sessions in cookies are not.

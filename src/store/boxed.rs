@@ -1,21 +1,18 @@
 //! An engine of a kind that is known when the program runs: for those that cost more than a box does, and where each
 //! kind together with each other one would be a program of its own.
 
-use std::sync::Arc;
-
 use super::engine::{Cleared, Cycle, Engine, Page, Stored, Swap, Worth};
 use super::{Config, Error, Pending};
 use crate::session::{Key, Revision};
 use crate::time::Timestamp;
 
-/// Some engine. Clones share it.
-#[derive(Clone)]
-pub(super) struct Boxed(Arc<dyn Object>);
+/// Some engine.
+pub(super) struct Boxed(Box<dyn Object>);
 
 impl Boxed {
     /// Any engine.
     pub(super) fn new(engine: impl Engine) -> Self {
-        Self(Arc::new(engine))
+        Self(Box::new(engine))
     }
 }
 

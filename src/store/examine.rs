@@ -1,6 +1,6 @@
 //! A store tried out: what is wrong with it, and with the settings that lead there.
 
-use super::{Config, file, memcached, redis, sql};
+use super::{Config, Part, file, memcached, redis, sql};
 
 /// What was found, and what to do about it. It shows no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,40 +48,15 @@ impl Finding {
 /// The settings are those that were checked: what is wrong with them as they stand is not found again. `largest` is
 /// what a session may hold (`session.max_bytes`).
 pub async fn examine(config: &Config, largest: usize) -> Vec<Finding> {
-    let mut findings = of_store(config, largest).await;
-    if let Some(cache) = config.cache() {
-        let of_cache = of_store(&cache, largest).await.into_iter();
-        // It may forget what it likes.
-        findings.extend(
-            of_cache
-                .filter(|finding| finding.weight == Weight::Problem)
-                .map(|finding| Finding { key: of_cache_key(finding.key), ..finding }),
-        );
-    }
-    if let Some(list) = config.revocations() {
-        let of_list = of_store(&list, largest).await.into_iter();
-        findings.extend(of_list.map(|finding| Finding { key: of_revocations_key(finding.key), ..finding }));
-    }
-    if let Some((home, other)) = config.other() {
-        let of_other = of_store(&other, largest).await.into_iter();
-        findings.extend(of_other.map(|finding| Finding { key: home.key(finding.key), ..finding }));
+    let mut findings = Vec::new();
+    for (part, of_part) in config.parts() {
+        let found = of_store(&of_part, largest).await.into_iter();
+        // A cache may forget what it likes.
+        let counts = |finding: &Finding| part != Part::Cache || finding.weight == Weight::Problem;
+        findings
+            .extend(found.filter(counts).map(|finding| Finding { key: part.key(finding.key), ..finding }));
     }
     findings
-}
-
-/// The setting of the list of revocations that is meant by one of a store.
-pub fn of_revocations_key(key: &'static str) -> &'static str {
-    if key == "store.url" { "store.revocations" } else { key }
-}
-
-/// The setting of a cache that is meant by one of a store.
-pub fn of_cache_key(key: &'static str) -> &'static str {
-    match key {
-        "store.url" => "store.cache",
-        "store.password" => "store.cache_password",
-        "store.password_file" => "store.cache_password_file",
-        other => other,
-    }
 }
 
 async fn of_store(config: &Config, largest: usize) -> Vec<Finding> {

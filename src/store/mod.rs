@@ -24,6 +24,7 @@ pub mod memcached;
 pub mod memory;
 pub mod moving;
 mod open;
+mod part;
 pub mod redis;
 pub mod sql;
 mod write;
@@ -39,8 +40,9 @@ pub use self::engine::Cleared;
 pub use self::moving::copying::{Copying, Manner, Tally};
 pub use config::{CacheOnError, Config, OnError, SCHEMES, Unsealed, Url};
 pub use error::{Error, Kind};
-pub use examine::{Finding, Weight, examine, of_cache_key, of_revocations_key};
+pub use examine::{Finding, Weight, examine};
 pub use open::{copying, open};
+pub use part::Part;
 
 use crate::session::{Cookie, Denied, Found, Plan, Revision, Row, Token};
 use crate::time::Timestamp;

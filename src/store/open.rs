@@ -6,8 +6,8 @@ use super::boxed::Boxed;
 use super::engine::Engine;
 use super::moving::{Home, Moving};
 use super::{
-    Config, Copying, Counts, Error, Kind, Manner, SCHEMES, Store, cached, cookie, file, keyed, memcached,
-    memory, of_cache_key, of_revocations_key, redis, sql,
+    Config, Copying, Counts, Error, Kind, Manner, Part, SCHEMES, Store, cached, cookie, file, keyed,
+    memcached, memory, redis, sql,
 };
 use crate::time::Clock;
 
@@ -26,7 +26,7 @@ pub fn open(config: &Config, rules: keyed::Rules, counts: &Counts) -> Result<Arc
 fn opened(config: &Config, rules: keyed::Rules, counts: &Counts) -> Result<Arc<dyn Store>, Wrong> {
     if let Some((home, other)) = config.other() {
         let here = engine(config, counts)?;
-        let there = engine(&other, counts).map_err(|(key, what)| (home.key(key), what))?;
+        let there = engine(&other, counts).map_err(|(key, what)| (home.other().key(key), what))?;
         let (old, new) = match home {
             Home::Old => (here, there),
             Home::New => (there, here),
@@ -40,7 +40,7 @@ fn opened(config: &Config, rules: keyed::Rules, counts: &Counts) -> Result<Arc<d
             let Some(of_list) = config.revocations() else {
                 return Ok(Arc::new(cookie::Cookie::new(rules, cookies)));
             };
-            let list = engine(&of_list, counts).map_err(|(key, what)| (of_revocations_key(key), what))?;
+            let list = engine(&of_list, counts).map_err(|(key, what)| (Part::Revocations.key(key), what))?;
             Ok(Arc::new(cookie::Cookie::with_list(list, rules, cookies)))
         }
         // These are asked most often, and cost least: no box comes between.
@@ -51,7 +51,7 @@ fn opened(config: &Config, rules: keyed::Rules, counts: &Counts) -> Result<Arc<d
         _ => {
             let database = engine(config, counts)?;
             let Some(of_cache) = config.cache() else { return Ok(over(database, rules, counts)) };
-            let cache = engine(&of_cache, counts).map_err(|(key, what)| (of_cache_key(key), what))?;
+            let cache = engine(&of_cache, counts).map_err(|(key, what)| (Part::Cache.key(key), what))?;
             let both = cached::Cached::new(database, cache, config, Clock::system(), counts.cache.clone());
             Ok(over(both, rules, counts))
         }

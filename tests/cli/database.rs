@@ -213,27 +213,30 @@ fn a_server_without_tls_is_told() {
 fn tls_is_verified_and_told_where_it_does_not_come_about() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     let signed = authority.sign(&["localhost"]);
-    let server = Database::with_tls(&signed);
-    let place = format!("localhost:{}", server.address.port());
-    let url = |mode: &str, place: &str| format!("{}?sslmode={mode}", server.url_at(ROOT, place));
-    let table = table();
-    let with = |ca: &'_ str, url: &str| said(url, &[("COATROOM__STORE__TLS_CA_FILE", ca), (TABLE, &table)]);
-    migrate(
-        &url("verify-full", &place),
-        &[("COATROOM__STORE__TLS_CA_FILE", &authority.own.cert), (TABLE, &table)],
-    );
-    for mode in ["verify-full", "VERIFY_IDENTITY"] {
-        let (good, lines) = with(&authority.own.cert, &url(mode, &place));
-        assert!(good, "{mode}: {lines:?}");
+    for brand in [Brand::Postgres, Brand::MariaDb] {
+        let server = Database::with_tls(brand, &signed);
+        let place = format!("localhost:{}", server.address.port());
+        let url = |mode: &str, place: &str| format!("{}?sslmode={mode}", server.url_at(ROOT, place));
+        let table = table();
+        let with =
+            |ca: &'_ str, url: &str| said(url, &[("COATROOM__STORE__TLS_CA_FILE", ca), (TABLE, &table)]);
+        migrate(
+            &url("verify-full", &place),
+            &[("COATROOM__STORE__TLS_CA_FILE", &authority.own.cert), (TABLE, &table)],
+        );
+        for mode in ["verify-full", "VERIFY_IDENTITY"] {
+            let (good, lines) = with(&authority.own.cert, &url(mode, &place));
+            assert!(good, "{mode}: {lines:?}");
+        }
+        let (good, lines) = with(&stranger.own.cert, &url("verify-full", &place));
+        assert!(
+            !good && lines[0].contains("store.tls_ca_file") && lines[0].contains("nobody whom we believe"),
+            "{lines:?}"
+        );
+        let numeric = server.address.to_string();
+        let (good, lines) = with(&authority.own.cert, &url("verify-full", &numeric));
+        assert!(!good && lines[0].contains("is for another name"), "{lines:?}");
     }
-    let (good, lines) = with(&stranger.own.cert, &url("verify-full", &place));
-    assert!(
-        !good && lines[0].contains("store.tls_ca_file") && lines[0].contains("nobody whom we believe"),
-        "{lines:?}"
-    );
-    let numeric = server.address.to_string();
-    let (good, lines) = with(&authority.own.cert, &url("verify-full", &numeric));
-    assert!(!good && lines[0].contains("is for another name"), "{lines:?}");
 }
 
 #[test]

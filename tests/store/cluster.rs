@@ -14,7 +14,7 @@ use super::redis::apart;
 use super::spy::{Op, Spy};
 use super::support::{AGE, Rig, ask, counter, key, revision};
 use crate::support::child::until;
-use crate::support::{Cluster, Pulse, Redis as Server};
+use crate::support::{Authority, Cluster, Pulse, Redis as Server};
 
 const KNOWN: Worth = Worth::Known;
 
@@ -64,6 +64,25 @@ async fn keys_lie_on_all_servers_and_each_is_found_at_once() {
     let sizes: Vec<i64> = cluster.servers[..3].iter().map(|server| server.ask(&["DBSIZE"])).collect();
     assert!(sizes.iter().all(|size| *size > 50) && sizes.iter().sum::<i64>() == 300, "{sizes:?}");
     assert_eq!(cluster.said("MOVED"), 0, "nobody had to be sent on");
+}
+
+#[tokio::test]
+async fn a_cluster_is_reached_over_tls_and_all_of_its_servers_too() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let cluster = Cluster::tls(&authority);
+    let believing = |ca: &Authority| {
+        let ca = ca.own.cert.clone();
+        apart(&cluster.url(), |config| config.tls_ca_file = ca)
+    };
+    let engine = believing(&authority);
+    for n in 1..=50 {
+        assert_eq!(engine.add(&key(n), stored(n), KNOWN).await, Ok(true));
+        assert_eq!(there(&engine, &key(n)).await, Some(n));
+    }
+    let sizes: Vec<i64> = cluster.servers[..3].iter().map(|server| server.ask(&["DBSIZE"])).collect();
+    assert!(sizes.iter().all(|size| *size > 0), "{sizes:?}");
+    let error = believing(&stranger).get(&key(1)).await.expect_err("nobody we believe");
+    assert!(error.kind == Kind::Unreachable && error.detail.contains("TLS: "), "{error}");
 }
 
 /// Braces in the prefix, or in the key's own bytes, make a hash tag.

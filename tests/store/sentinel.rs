@@ -10,9 +10,8 @@ use coatroom::time::{Clock, Length};
 
 use super::redis::apart;
 use super::support::{AGE, key, revision};
-use crate::support::Pulse;
-use crate::support::Watched;
 use crate::support::child::until;
+use crate::support::{Authority, Pulse, Watched};
 
 const KNOWN: Worth = Worth::Known;
 
@@ -75,6 +74,21 @@ async fn a_failover_is_followed_without_a_restart() {
         let late = promoted.elapsed().saturating_sub(answered.elapsed());
         assert!(late < Duration::from_secs(1), "{late:?} from the new master to the first answer");
     }
+}
+
+#[tokio::test]
+async fn sentinels_and_their_master_are_reached_over_tls() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let watched = Watched::tls(&authority);
+    let believing = |ca: &Authority| {
+        let ca = ca.own.cert.clone();
+        apart(&watched.url(), |config| config.tls_ca_file = ca)
+    };
+    let engine = believing(&authority);
+    assert_eq!(engine.add(&key(1), stored(1), KNOWN).await, Ok(true));
+    assert_eq!(engine.get(&key(1)).await.unwrap().map(|there| there.revision), Some(revision(1)));
+    let error = refusal(&believing(&stranger)).await;
+    assert!(error.kind == Kind::Unreachable && error.detail.contains("TLS: "), "{error}");
 }
 
 #[tokio::test]

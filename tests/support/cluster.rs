@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use super::authority::Authority;
 use super::child::until;
 use super::guard::Guard;
 use super::redis::{Redis, bus};
@@ -27,9 +28,18 @@ impl Cluster {
 
     /// One with other options for its servers.
     pub fn with(options: &[&str]) -> Self {
+        Self::of(options, Redis::with)
+    }
+
+    /// One that speaks TLS, also among its servers, whom this authority has signed.
+    pub fn tls(authority: &Authority) -> Self {
+        Self::of(&["--tls-cluster", "yes"], |options| Redis::tls_among(authority, options))
+    }
+
+    fn of(options: &[&str], start: impl Fn(&[&str]) -> Redis) -> Self {
         let own = ["--cluster-enabled", "yes", "--repl-diskless-sync-delay", "0"];
         let options = [&own[..], options].concat();
-        let servers: Vec<_> = (0..2 * MASTERS).map(|_| Redis::with(&options)).collect();
+        let servers: Vec<_> = (0..2 * MASTERS).map(|_| start(&options)).collect();
         let names = servers.iter().map(|server| server.ask(&["CLUSTER", "MYID"])).collect();
         let cluster = Self { servers, names };
         for (n, server) in cluster.servers.iter().enumerate() {
@@ -77,7 +87,8 @@ impl Cluster {
 
     /// Its URL, by one of the masters and one of the replicas.
     pub fn url(&self) -> String {
-        format!("redis+cluster://{},{}", self.servers[0].address, self.servers[2 * MASTERS - 1].address)
+        let (master, replica) = (&self.servers[0], &self.servers[2 * MASTERS - 1]);
+        format!("{}+cluster://{},{}", master.scheme(), master.place(), replica.place())
     }
 
     /// Says that a slot is on its way. What lies there stays so far.

@@ -74,9 +74,13 @@ impl Database {
         }
     }
 
-    /// A PostgreSQL that speaks TLS too, with this certificate.
-    pub fn with_tls(signed: &Signed) -> Self {
-        Self::prepared(Brand::Postgres, &["-c", "ssl=on"], |folder| {
+    /// A server that speaks TLS too, with this certificate.
+    pub fn with_tls(brand: Brand, signed: &Signed) -> Self {
+        if brand == Brand::MariaDb {
+            let own = [format!("--ssl-cert={}", signed.cert), format!("--ssl-key={}", signed.key)];
+            return Self::start(brand, &own.each_ref().map(String::as_str));
+        }
+        Self::prepared(brand, &["-c", "ssl=on"], |folder| {
             for (from, to) in [(&signed.cert, "server.crt"), (&signed.key, "server.key")] {
                 let to = folder.join("data").join(to);
                 fs::copy(from, &to).expect("a copy");

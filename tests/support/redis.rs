@@ -50,6 +50,12 @@ impl Redis {
         Self::speaking(true, &[&own[..], &others, options].concat())
     }
 
+    /// One of several that speak TLS to each other too, whom `authority` has signed: `localhost`, or by their address.
+    pub fn tls_among(authority: &Authority, options: &[&str]) -> Self {
+        let signed = authority.sign(&["localhost", "127.0.0.1"]);
+        Self::tls(authority, &signed, &[&["--tls-replication", "yes"], options].concat())
+    }
+
     /// The same, and what its authority has signed is kept as long as it lives.
     pub fn keeping(self, authority: Authority) -> Self {
         let mut kept = self;
@@ -72,8 +78,12 @@ impl Redis {
 
     /// Its URL.
     pub fn url(&self) -> String {
-        let scheme = if self.tls { "rediss" } else { "redis" };
-        format!("{scheme}://{}", self.place())
+        format!("{}://{}", self.scheme(), self.place())
+    }
+
+    /// How its URL begins.
+    pub const fn scheme(&self) -> &'static str {
+        if self.tls { "rediss" } else { "redis" }
     }
 
     /// Its host and port; with TLS by the name that certificates are for.

@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 use redis::FromRedisValue;
 use tempfile::TempDir;
 
+use super::authority::{Authority, Signed};
 use super::child::until;
 use super::guard::Guard;
 use super::redis::Redis;
@@ -42,13 +43,27 @@ impl Watched {
 
     /// The same, with other options for the servers, and more lines in the Sentinels' settings.
     pub fn with(options: &[&str], settings: &str) -> Self {
+        Self::of(options, Redis::with, settings)
+    }
+
+    /// Servers and Sentinels that speak TLS, also to each other, whom this authority has signed.
+    pub fn tls(authority: &Authority) -> Self {
+        let Signed { cert, key } = authority.sign(&["localhost", "127.0.0.1"]);
+        let settings = format!(
+            "tls-cert-file {cert}\ntls-key-file {key}\ntls-ca-cert-file {}\ntls-auth-clients no\ntls-replication yes\n",
+            authority.own.cert
+        );
+        Self::of(&[], |options| Redis::tls_among(authority, options), &settings)
+    }
+
+    fn of(options: &[&str], start: impl Fn(&[&str]) -> Redis, settings: &str) -> Self {
         let quick = ["--repl-diskless-sync-delay", "0", "--repl-diskless-sync", "yes"];
         let options = [&quick[..], options].concat();
-        let mut servers = vec![Redis::with(&options)];
+        let mut servers = vec![start(&options)];
         let master = servers[0].address;
         let of = format!("127.0.0.1 {}", master.port());
         for _ in 0..2 {
-            servers.push(Redis::with(&[&options[..], &["--replicaof", &of]].concat()));
+            servers.push(start(&[&options[..], &["--replicaof", &of]].concat()));
         }
         for replica in &servers[1..] {
             until(|| replica.replicates("link_status:up").then_some(()));
@@ -75,7 +90,7 @@ impl Watched {
     /// Their URL.
     pub fn url(&self) -> String {
         let hosts: Vec<_> = self.sentinels.iter().map(|sentinel| sentinel.address.to_string()).collect();
-        format!("redis+sentinel://{}/{NAME}", hosts.join(","))
+        format!("{}+sentinel://{}/{NAME}", self.servers[0].scheme(), hosts.join(","))
     }
 
     /// Which of the servers is the master.
@@ -99,7 +114,8 @@ impl Sentinel {
 
     /// Asks it something.
     pub fn ask<T: FromRedisValue>(&self, words: &[&str]) -> T {
-        let client = redis::Client::open(format!("redis://{}", self.address)).expect("a URL");
+        let socket = self.folder.path().join("socket");
+        let client = redis::Client::open(format!("redis+unix://{}", socket.display())).expect("a URL");
         let mut connection = client.get_connection().expect("it listens");
         let mut command = redis::Cmd::new();
         command.arg(words);
@@ -127,7 +143,10 @@ impl Drop for Sentinel {
 /// Starts one and waits until it watches. `None` if its port is taken.
 fn launch(address: SocketAddr, folder: &Path, master: SocketAddr, settings: &str) -> Option<Child> {
     let (host, port) = (master.ip(), master.port());
-    let mut text = format!("port {}\nbind 127.0.0.1\ndir {}\n", address.port(), folder.display());
+    let port_of = if settings.contains("tls-") { "port 0\ntls-port" } else { "port" };
+    let (own, folder_of) = (address.port(), folder.display());
+    let mut text =
+        format!("{port_of} {own}\nbind 127.0.0.1\nunixsocket {folder_of}/socket\ndir {folder_of}\n");
     let _ = write!(
         text,
         "sentinel monitor {NAME} {host} {port} 2\n\

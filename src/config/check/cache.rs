@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Report, server};
 use crate::config::problem::suggest;
-use crate::store::{self, CacheOnError, SCHEMES, file, redis, sql};
+use crate::store::{self, CacheOnError, Part, SCHEMES, file, redis, sql};
 use crate::time::Length;
 
 /// The longest that a save needs besides waiting until a cache that does not answer has nothing old.
@@ -21,7 +21,7 @@ pub(super) fn check(store: &store::Config, report: &mut Report) {
     }
     let scheme = of_cache.url.scheme();
     if redis::SCHEMES.contains(&scheme) {
-        server(&of_cache, redis::Redis::check(&of_cache), report, store::of_cache_key);
+        server(&of_cache, redis::Redis::check(&of_cache), report, Part::Cache);
     } else if of_cache.url.expose() != "memory:" {
         report.add("store.cache", "is neither a Redis nor memory:", suggest(&format!("{scheme}:"), SCHEMES));
     }

@@ -10,7 +10,8 @@ pub(super) fn check(store: &store::Config, report: &mut Report) {
         return report.add("store.next", "is set, and so is store.previous", remedy);
     }
     let Some((home, other)) = store.other() else { return };
-    let key = home.key("store.url");
+    let part = home.other();
+    let key = part.key("store.url");
     for (named, url) in [(key, &other.url), ("store.url", &store.url)] {
         if store::cookie::SCHEME == url.scheme() {
             return report.add(
@@ -38,5 +39,5 @@ pub(super) fn check(store: &store::Config, report: &mut Report) {
             remedy,
         );
     }
-    engine(&other, report, |name| home.key(name));
+    engine(&other, report, part);
 }

@@ -2,7 +2,7 @@
 
 use super::{Report, engine};
 use crate::config::Config;
-use crate::store::{self, Unsealed, of_revocations_key};
+use crate::store::{self, Part, Unsealed};
 use crate::wire::chunks;
 use crate::wire::jar::Jar;
 
@@ -68,7 +68,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
             let what = "is cookie:, which keeps nothing";
             report.add("store.revocations", what, "name a store that does, such as redis://host");
         }
-        Some(list) => engine(&list, report, of_revocations_key),
+        Some(list) => engine(&list, report, Part::Revocations),
         None => {}
     }
 }

@@ -46,7 +46,7 @@ pub(super) use self::entry::is_nothing;
 use self::entry::{Entry, Leaving};
 use super::engine::{Cleared, Engine, Stored, Swap, Worth};
 use super::write::new_revision;
-use super::{Config, Error, Kind};
+use super::{Config, Error, Kind, Part};
 use crate::session::{Key, Revision};
 use crate::time::{Clock, Timestamp};
 
@@ -65,14 +65,11 @@ pub enum Home {
 }
 
 impl Home {
-    /// The setting of the other store that is meant by one of `store.url`.
-    pub fn key(self, key: &'static str) -> &'static str {
-        match (key, self) {
-            ("store.url", Self::Old) => "store.next",
-            ("store.url", Self::New) => "store.previous",
-            ("store.password", _) => "store.move_password",
-            ("store.password_file", _) => "store.move_password_file",
-            (other, _) => other,
+    /// What the other of the two is.
+    pub const fn other(self) -> Part {
+        match self {
+            Self::Old => Part::Next,
+            Self::New => Part::Previous,
         }
     }
 }

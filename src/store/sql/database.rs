@@ -1,15 +1,14 @@
 //! What a database must be able to do, and what it does in its own way.
 
-use std::fmt::Display;
 use std::future::Future;
 use std::time::Duration;
 
 use sqlx::error::DatabaseError;
 
-use super::Misfit;
-use super::table::{Statement, Statements, Table};
-use crate::store::Kind;
+use super::table::{Manner, Statement, Statements, Table};
+use super::{Misfit, statement_timeout};
 use crate::store::engine::{Cleared, Swap};
+use crate::store::{Config, Kind};
 use crate::time::Timestamp;
 
 /// A value that goes into a statement.
@@ -131,6 +130,32 @@ pub enum Lack {
     Column,
 }
 
+/// What each database has.
+pub struct Common {
+    /// What it is and where, for whoever reads of it.
+    pub place: String,
+    pub table: Table,
+    pub statements: Statements,
+    /// What a statement may take.
+    pub patience: Duration,
+}
+
+impl Common {
+    /// From the settings, for statements in this manner.
+    ///
+    /// # Errors
+    /// `store.table`, if it is no name of one.
+    pub(super) fn new(place: String, config: &Config, manner: &Manner) -> Result<Self, Misfit> {
+        let table = Table::new(&config.table)?;
+        Ok(Self {
+            place,
+            statements: Statements::new(&table, manner),
+            table,
+            patience: statement_timeout(config),
+        })
+    }
+}
+
 /// A database.
 pub trait Database: Send + Sync + 'static {
     /// A connection to it.
@@ -145,14 +170,23 @@ pub trait Database: Send + Sync + 'static {
     /// Does [`Database::cycle`] do it?
     const CYCLES: bool;
 
+    /// What it has as each other has.
+    fn common(&self) -> &Common;
+
     /// Where it is.
-    fn place(&self) -> &dyn Display;
+    fn place(&self) -> &str {
+        &self.common().place
+    }
 
     /// The table.
-    fn table(&self) -> &Table;
+    fn table(&self) -> &Table {
+        &self.common().table
+    }
 
     /// The statements.
-    fn statements(&self) -> &Statements;
+    fn statements(&self) -> &Statements {
+        &self.common().statements
+    }
 
     /// Opens a connection, and sets what holds for all that is said on it. Settings' files are read each time, so that
     /// a password or certificate that was renewed counts from the next connection on.

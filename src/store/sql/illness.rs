@@ -1,6 +1,5 @@
 //! What went wrong between a database and us, and which illness that is.
 
-use std::fmt::Display;
 use std::io;
 
 use super::database::{Database, Diagnosis, Failure, Lack};
@@ -41,7 +40,7 @@ impl Illness {
 }
 
 /// Nobody answered in time.
-pub(super) fn late(place: &dyn Display) -> sqlx::Error {
+pub(super) fn late(place: &str) -> sqlx::Error {
     let what = format!("{place} did not answer in time");
     sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, what))
 }

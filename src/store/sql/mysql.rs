@@ -7,9 +7,6 @@
 //! for a second (`innodb_lock_wait_timeout`). A cycle is two statements: a transaction around them would take four
 //! round trips.
 
-use std::fmt::Display;
-use std::time::Duration;
-
 use prometheus::IntCounter;
 use sqlx::error::DatabaseError;
 use sqlx::mysql::{
@@ -18,12 +15,12 @@ use sqlx::mysql::{
 };
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
 
-use super::database::{Bounds, Database, Diagnosis, Failure, Lack, Move, Purpose, Row, Swept, Value};
+use super::database::{Bounds, Common, Database, Diagnosis, Failure, Lack, Move, Purpose, Row, Swept, Value};
 use super::migrate::lack;
-use super::table::{Manner, Statement, Statements, Table, statement};
+use super::table::{Manner, Statement, statement};
 use super::target::{Form, Place, Target};
 use super::tls::Mode;
-use super::{Misfit, Sql, statement_timeout, text};
+use super::{Misfit, Sql, text};
 use crate::store::engine::{Cleared, Swap};
 use crate::store::{Config, Kind};
 
@@ -48,10 +45,7 @@ const THERE_ALREADY: [u16; 2] = [1060, 1061];
 /// A server.
 pub struct MySql {
     pub(super) target: Target,
-    shown: String,
-    patience: Duration,
-    table: Table,
-    statements: Statements,
+    common: Common,
     doomed: Statement,
 }
 
@@ -66,21 +60,14 @@ impl MySql {
 
     pub(super) fn new(config: &Config) -> Result<Self, Misfit> {
         let target = Target::new(config, &FORM)?;
-        let table = Table::new(&config.table)?;
-        let quoted = table.quoted(MANNER.mark);
+        let common = Common::new(format!("MySQL at {}", target.place), config, &MANNER)?;
+        let quoted = common.table.quoted(MANNER.mark);
         let doomed = format!(
             "SELECT session_key, LEFT(session_data, {}) FROM {quoted} WHERE expire_date <= $1 \
              ORDER BY expire_date LIMIT $2 FOR UPDATE SKIP LOCKED",
             text::BEGINNING
         );
-        Ok(Self {
-            shown: format!("MySQL at {}", target.place),
-            target,
-            patience: statement_timeout(config),
-            statements: Statements::new(&table, &MANNER),
-            table,
-            doomed: statement(&doomed, MANNER.question_marks),
-        })
+        Ok(Self { target, common, doomed: statement(&doomed, MANNER.question_marks) })
     }
 
     /// How a connection is opened today.
@@ -138,28 +125,20 @@ impl Database for MySql {
     const ONE_WRITER: bool = false;
     const CYCLES: bool = false;
 
-    fn place(&self) -> &dyn Display {
-        &self.shown
-    }
-
-    fn table(&self) -> &Table {
-        &self.table
-    }
-
-    fn statements(&self) -> &Statements {
-        &self.statements
+    fn common(&self) -> &Common {
+        &self.common
     }
 
     async fn open(&self, _: Purpose) -> Result<MySqlConnection, Failure> {
         let mut connection = self.options()?.connect().await?;
-        let millis = self.patience.as_millis().max(1);
+        let millis = self.common.patience.as_millis().max(1);
         // Either server takes the other one's part for a comment.
         let text = format!(
             "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES'), \
              innodb_lock_wait_timeout = {} \
              /*M! , max_statement_time = {} */ /*!50708 , max_execution_time = {millis} */",
-            self.patience.as_secs().max(1),
-            self.patience.as_secs_f64().max(0.001),
+            self.common.patience.as_secs().max(1),
+            self.common.patience.as_secs_f64().max(0.001),
         );
         sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut connection).await?;
         Ok(connection)
@@ -213,7 +192,7 @@ impl Database for MySql {
         }
         if !keys.is_empty() {
             let marks = vec!["?"; keys.len()].join(", ");
-            let table = self.table.quoted(MANNER.mark);
+            let table = self.common.table.quoted(MANNER.mark);
             let text = format!("DELETE FROM {table} WHERE session_key IN ({marks})");
             // Its length is another one each time.
             let mut query = sqlx::query(AssertSqlSafe(text)).persistent(false);
@@ -227,7 +206,7 @@ impl Database for MySql {
     }
 
     async fn migrate<'a>(&'a self, connection: &'a mut MySqlConnection) -> Result<Vec<String>, sqlx::Error> {
-        let (table, quoted) = (&self.table, self.table.quoted(MANNER.mark));
+        let (table, quoted) = (&self.common.table, self.common.table.quoted(MANNER.mark));
         let mut done = Vec::new();
         // Each statement is on its own, for MySQL has no transactions of such; of several that run them at once the
         // later ones meet what is there already.

@@ -3,9 +3,6 @@
 //! Each connection is told its `statement_timeout`, and to see what others have committed (`read committed`), be the
 //! server's default another one. How durable a commit is stays the server's affair (`synchronous_commit`).
 
-use std::fmt::Display;
-use std::time::Duration;
-
 use prometheus::IntCounter;
 use sqlx::encode::IsNull;
 use sqlx::error::{BoxDynError, DatabaseError};
@@ -17,11 +14,11 @@ use sqlx::postgres::{
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Decode, Encode, Row as _, Type};
 
 use super::call::{cleared, swap};
-use super::database::{Bounds, Database, Diagnosis, Failure, Lack, Move, Purpose, Row, Swept, Value};
-use super::table::{Manner, Statement, Statements, Table, statement};
+use super::database::{Bounds, Common, Database, Diagnosis, Failure, Lack, Move, Purpose, Row, Swept, Value};
+use super::table::{Manner, Statement, statement};
 use super::target::{Form, Place, Target};
 use super::tls::Mode;
-use super::{Misfit, Sql, statement_timeout, text};
+use super::{Misfit, Sql, text};
 use crate::store::engine::Swap;
 use crate::store::{Config, Kind};
 use crate::time::Timestamp;
@@ -44,10 +41,7 @@ const FORM: Form = Form {
 /// A server.
 pub struct Postgres {
     pub(super) target: Target,
-    shown: String,
-    patience: Duration,
-    table: Table,
-    statements: Statements,
+    common: Common,
     cycle: Statement,
     clear: Statement,
     /// The same from an instant on.
@@ -65,8 +59,8 @@ impl Postgres {
 
     pub(super) fn new(config: &Config) -> Result<Self, Misfit> {
         let target = Target::new(config, &FORM)?;
-        let table = Table::new(&config.table)?;
-        let quoted = table.quoted(MANNER.mark);
+        let common = Common::new(format!("PostgreSQL at {}", target.place), config, &MANNER)?;
+        let quoted = common.table.quoted(MANNER.mark);
         // A key that is taken undoes all of it.
         let cycle = format!(
             "WITH ended AS (UPDATE {quoted} SET session_data = $1, expire_date = $2, revision = $3 \
@@ -86,11 +80,8 @@ impl Postgres {
             statement(&text, MANNER.question_marks)
         };
         Ok(Self {
-            shown: format!("PostgreSQL at {}", target.place),
             target,
-            patience: statement_timeout(config),
-            statements: Statements::new(&table, &MANNER),
-            table,
+            common,
             cycle: statement(&cycle, MANNER.question_marks),
             clear: clear(""),
             clear_on: clear(" AND expire_date >= $3"),
@@ -180,21 +171,13 @@ impl Database for Postgres {
     const ONE_WRITER: bool = false;
     const CYCLES: bool = true;
 
-    fn place(&self) -> &dyn Display {
-        &self.shown
-    }
-
-    fn table(&self) -> &Table {
-        &self.table
-    }
-
-    fn statements(&self) -> &Statements {
-        &self.statements
+    fn common(&self) -> &Common {
+        &self.common
     }
 
     async fn open(&self, _: Purpose) -> Result<PgConnection, Failure> {
         let mut connection = self.options()?.connect().await?;
-        let millis = self.patience.as_millis().max(1);
+        let millis = self.common.patience.as_millis().max(1);
         let text = format!(
             "SET statement_timeout = {millis}; SET lock_timeout = {millis}; \
              SET default_transaction_isolation = 'read committed'"
@@ -268,7 +251,7 @@ impl Database for Postgres {
     }
 
     async fn migrate<'a>(&'a self, connection: &'a mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
-        let (table, quoted) = (&self.table, self.table.quoted(MANNER.mark));
+        let (table, quoted) = (&self.common.table, self.common.table.quoted(MANNER.mark));
         let mut done = Vec::new();
         let mut transaction = connection.begin().await?;
         // Of several that do this at once each waits for its turn, and finds what the one before has done.

@@ -6,7 +6,6 @@
 //! queue in order, and `store.max_connections` less one that read. Another process tries to get its turn for
 //! `store.statement_timeout`, every few milliseconds. Each connection is a thread of the driver's.
 
-use std::fmt::Display;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -23,9 +22,9 @@ use sqlx::sqlite::{
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
 
 use super::call::{cleared, swap};
-use super::database::{Bounds, Database, Diagnosis, Failure, Lack, Move, Purpose, Row, Swept, Value};
-use super::table::{Manner, Statement, Statements, Table, statement};
-use super::{Misfit, Sql, statement_timeout, text};
+use super::database::{Bounds, Common, Database, Diagnosis, Failure, Lack, Move, Purpose, Row, Swept, Value};
+use super::table::{Manner, Statement, statement};
+use super::{Misfit, Sql, text};
 use crate::store::engine::Swap;
 use crate::store::file::remote_system;
 use crate::store::{Config, Kind};
@@ -46,10 +45,7 @@ const LOG: u32 = 64 << 20;
 /// A file.
 pub struct Sqlite {
     pub(super) path: PathBuf,
-    shown: String,
-    patience: Duration,
-    table: Table,
-    statements: Statements,
+    common: Common,
     clear: Statement,
 }
 
@@ -64,12 +60,12 @@ impl Sqlite {
 
     pub(super) fn new(config: &Config) -> Result<Self, Misfit> {
         let path = path(config.url.expose())?;
-        let table = Table::new(&config.table)?;
-        if table.schema.is_some() {
+        let common = Common::new(format!("SQLite file {}", path.display()), config, &MANNER)?;
+        if common.table.schema.is_some() {
             let what = "names a schema, and SQLite has none: write the table's name alone".to_owned();
             return Err((super::table::SETTING, what));
         }
-        let quoted = table.quoted(MANNER.mark);
+        let quoted = common.table.quoted(MANNER.mark);
         let clear = statement(
             &format!(
                 "DELETE FROM {quoted} WHERE session_key IN (SELECT session_key FROM {quoted} \
@@ -79,14 +75,7 @@ impl Sqlite {
             ),
             MANNER.question_marks,
         );
-        Ok(Self {
-            shown: format!("SQLite file {}", path.display()),
-            path,
-            patience: statement_timeout(config),
-            statements: Statements::new(&table, &MANNER),
-            table,
-            clear,
-        })
+        Ok(Self { path, common, clear })
     }
 
     /// Makes the file, for nobody but us, where it is not there: SQLite's own would be for everybody, and the files
@@ -136,16 +125,8 @@ impl Database for Sqlite {
     const ONE_WRITER: bool = true;
     const CYCLES: bool = true;
 
-    fn place(&self) -> &dyn Display {
-        &self.shown
-    }
-
-    fn table(&self) -> &Table {
-        &self.table
-    }
-
-    fn statements(&self) -> &Statements {
-        &self.statements
+    fn common(&self) -> &Common {
+        &self.common
     }
 
     async fn open(&self, _: Purpose) -> Result<SqliteConnection, Failure> {
@@ -157,7 +138,7 @@ impl Database for Sqlite {
         self.touch().map_err(sqlx::Error::Io)?;
         let options = SqliteConnectOptions::new()
             .filename(&self.path)
-            .busy_timeout(self.patience)
+            .busy_timeout(self.common.patience)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .pragma("journal_size_limit", LOG.to_string())
@@ -172,7 +153,7 @@ impl Database for Sqlite {
     }
 
     fn polls(&self) -> Option<Duration> {
-        Some(self.patience)
+        Some(self.common.patience)
     }
 
     async fn execute<'a>(
@@ -209,11 +190,11 @@ impl Database for Sqlite {
         let Move { old, seen, ended, new, fresh } = step;
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
         let values = [Text(&ended.data), Time(ended.until), Number(ended.revision), Text(old), Number(*seen)];
-        let met = Self::execute(&mut transaction, &self.statements.replace, &values).await?;
+        let met = Self::execute(&mut transaction, &self.common.statements.replace, &values).await?;
         let swap = swap(self, &mut transaction, met, old).await?;
         if swap == Swap::Done {
             let values = [Text(new), Text(&fresh.data), Time(fresh.until), Number(fresh.revision)];
-            if Self::execute(&mut transaction, &self.statements.add, &values).await? == 0 {
+            if Self::execute(&mut transaction, &self.common.statements.add, &values).await? == 0 {
                 transaction.rollback().await?;
                 return Ok(Swap::Changed);
             }
@@ -238,7 +219,7 @@ impl Database for Sqlite {
     }
 
     async fn migrate<'a>(&'a self, connection: &'a mut SqliteConnection) -> Result<Vec<String>, sqlx::Error> {
-        let (table, quoted) = (&self.table, self.table.quoted(MANNER.mark));
+        let (table, quoted) = (&self.common.table, self.common.table.quoted(MANNER.mark));
         let mut done = Vec::new();
         // From here on nobody else does the same.
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;

@@ -33,13 +33,13 @@ pub(super) fn unopened<D: Told>(database: &D, failure: &Failure) -> Finding {
     let place = database.place();
     match error {
         sqlx::Error::Io(error) => match objection(error) {
-            Some(Objection::InvalidCertificate(why)) => certificate(&place.to_string(), why),
+            Some(Objection::InvalidCertificate(why)) => certificate(place, why),
             Some(objection) => Finding::problem(
                 URL,
                 format!("{place} broke off TLS ({objection})"),
                 "see its log; if it wants a certificate, name ours in store.tls_cert_file and store.tls_key_file",
             ),
-            None => away(&place.to_string(), error),
+            None => away(place, error),
         },
         sqlx::Error::Tls(error) if error.to_string().contains("does not support TLS") => Finding::problem(
             URL,
