@@ -26,8 +26,8 @@ impl Medium for Cluster {
     }
 
     /// What a master has acknowledged is to survive it.
-    fn settings(&self) -> &'static [(&'static str, &'static str)] {
-        &[("COATROOM__STORE__WAIT_REPLICAS", "1")]
+    fn settings(&self, _: usize, _: Option<SocketAddr>) -> Vec<(&'static str, String)> {
+        vec![("COATROOM__STORE__WAIT_REPLICAS", "1".to_owned())]
     }
 }
 
@@ -76,8 +76,11 @@ impl Medium for Gathered {
         self.0.url()
     }
 
-    fn settings(&self) -> &'static [(&'static str, &'static str)] {
-        &[("COATROOM__STORE__WAIT_REPLICAS", "1"), ("COATROOM__STORE__KEY_PREFIX", TAG)]
+    fn settings(&self, _: usize, _: Option<SocketAddr>) -> Vec<(&'static str, String)> {
+        vec![
+            ("COATROOM__STORE__WAIT_REPLICAS", "1".to_owned()),
+            ("COATROOM__STORE__KEY_PREFIX", TAG.to_owned()),
+        ]
     }
 }
 

@@ -18,9 +18,10 @@ pub trait Medium: Send + Sync + 'static {
     /// `store.url` of a sidecar that reaches it at this address.
     fn url(&self, address: Option<SocketAddr>) -> String;
 
-    /// Settings besides, as variables.
-    fn settings(&self) -> &'static [(&'static str, &'static str)] {
-        &[]
+    /// Settings besides, as variables, of the sidecar of this number; the first reaches what listens behind a relay,
+    /// which may be at this address.
+    fn settings(&self, _sidecar: usize, _address: Option<SocketAddr>) -> Vec<(&'static str, String)> {
+        Vec::new()
     }
 }
 
@@ -38,11 +39,17 @@ impl<M: Medium> Fleet<M> {
             Some(address) => Some(Relay::to(address).await),
             None => None,
         };
-        let url = medium.url(relay.as_ref().map(|relay| relay.address));
+        let address = relay.as_ref().map(|relay| relay.address);
+        let url = medium.url(address);
         let backend = wire::backend().await;
-        let explain = [("COATROOM__HEADERS__EXPLAIN", "true")];
-        let settings = [&explain[..], medium.settings(), settings].concat();
-        let sidecars = (0..2).map(|_| Program::sidecar(backend, &["--store", &url], &settings)).collect();
+        let start = |n| {
+            let own = medium.settings(n, address);
+            let own = own.iter().map(|(name, value)| (*name, value.as_str()));
+            let explain = [("COATROOM__HEADERS__EXPLAIN", "true")].into_iter();
+            let all: Vec<_> = explain.chain(own).chain(settings.iter().copied()).collect();
+            Program::sidecar(backend, &["--store", &url], &all)
+        };
+        let sidecars = (0..2).map(start).collect();
         Self { medium, relay, sidecars }
     }
 

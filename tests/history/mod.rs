@@ -3,6 +3,7 @@
 //! `tests/run` does a short round of each fault; `tests/run --long` a million acknowledged requests, and writes what
 //! came of them to `long.md` beside this file.
 
+mod cached;
 mod cluster;
 mod faults;
 mod file;

@@ -17,6 +17,8 @@ pub enum Harm {
     None,
     /// So many bytes more, on whichever connection they come, and then that connection is reset. Once.
     ResetAfter(usize),
+    /// None comes through: what was asked is done, and nobody hears of it.
+    Cut,
     /// Every so manyth piece waits for so long.
     Delay { every: u64, length: Duration },
 }
@@ -58,7 +60,9 @@ impl Relay {
 
 async fn carry(client: TcpStream, server: SocketAddr, harm: Arc<Mutex<Harm>>) {
     // A server that is away is as away behind the relay.
-    let Ok(server) = TcpStream::connect(server).await else { return reset(&client) };
+    let is_cut = matches!(*harm.lock().expect("whole"), Harm::Cut);
+    let connected = if is_cut { None } else { TcpStream::connect(server).await.ok() };
+    let Some(server) = connected else { return reset(&client) };
     drop((client.set_nodelay(true), server.set_nodelay(true)));
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
@@ -93,6 +97,7 @@ async fn replies(
                     *harm = Harm::ResetAfter(bytes - read);
                     (read, None)
                 }
+                Harm::Cut => return Ok(()),
                 Harm::Delay { every, length } if pieces % every == 0 => (read, Some(length)),
                 Harm::Delay { .. } | Harm::None => (read, None),
             }

@@ -21,8 +21,8 @@ impl Medium for Watched {
     }
 
     /// What the master has acknowledged is to survive it.
-    fn settings(&self) -> &'static [(&'static str, &'static str)] {
-        &[("COATROOM__STORE__WAIT_REPLICAS", "1")]
+    fn settings(&self, _: usize, _: Option<SocketAddr>) -> Vec<(&'static str, String)> {
+        vec![("COATROOM__STORE__WAIT_REPLICAS", "1".to_owned())]
     }
 }
 
