@@ -30,15 +30,12 @@ fn the_readme_shows_each_program_whole() {
 /// written.
 #[test]
 fn each_store_has_its_row_and_its_engine_says_what_it_promises() {
-    let readme = read("README.md");
-    let (_, table) = readme.split_once("\n| `store.url` | durable |").expect("the table of stores");
-    let table = table.split("\n\n").next().expect("it ends");
+    let table = stores();
     for scheme in coatroom::store::SCHEMES {
         let named = [format!("`{scheme}`"), format!("`{scheme}//")];
-        let row = table.lines().find(|row| named.iter().any(|name| row.contains(name)));
+        let row = table.iter().find(|row| named.iter().any(|name| row[0].contains(name)));
         let row = row.unwrap_or_else(|| panic!("{scheme} has no row"));
-        let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
-        assert!(cells.len() == 5 && cells.iter().all(|cell| !cell.is_empty()), "{row}");
+        assert!(row.len() == 5 && row.iter().all(|cell| !cell.is_empty()), "{row:?}");
     }
     for engine in [
         "memory.rs",
@@ -56,6 +53,23 @@ fn each_store_has_its_row_and_its_engine_says_what_it_promises() {
             assert!(doc.contains(promise), "{engine} does not say: {promise}");
         }
     }
+}
+
+/// The rows of the README's table of stores, and their cells.
+fn stores() -> Vec<Vec<String>> {
+    let readme = read("README.md");
+    let (_, table) = readme.split_once("\n| `store.url` | durable |").expect("the table of stores");
+    let table = table.split("\n\n").next().expect("it ends");
+    let cells = |row: &str| row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
+    table.lines().skip(2).map(cells).collect()
+}
+
+/// What that table says of load, save and create in the row that has this in its first cell.
+pub fn round_trips(store: &str) -> [u64; 3] {
+    let table = stores();
+    let row = table.iter().find(|row| row[0].contains(store)).unwrap_or_else(|| panic!("{store} has no row"));
+    let numbers = row[4].split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse().ok());
+    numbers.take(3).collect::<Vec<_>>().try_into().expect("three numbers")
 }
 
 #[test]

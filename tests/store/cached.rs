@@ -32,7 +32,7 @@ use crate::support::Redis as Server;
 /// `store.cache_lease` of all tests.
 const LEASE: Duration = Duration::from_secs(2);
 
-fn counts() -> Counts {
+pub(super) fn counts() -> Counts {
     Counts { hits: counter(), misses: counter(), errors: counter(), waits: counter(), unsettled: counter() }
 }
 

@@ -28,3 +28,4 @@ mod sql;
 #[allow(clippy::module_inception, reason = "the suite of the trait is named after it, as `engine` is")]
 mod store;
 mod support;
+mod trips;
