@@ -7,10 +7,11 @@ use bytes::Bytes;
 use coatroom::store::engine::{Engine, Stored, Swap, Worth};
 use coatroom::store::redis::Redis;
 use coatroom::store::{Config, Error, Kind};
-use coatroom::time::Clock;
 use tempfile::NamedTempFile;
 
-use super::support::{AGE, Served, key, revision};
+use super::link::until_good;
+use super::served::Served;
+use super::support::{AGE, key, revision, stored};
 use crate::support::{Authority, Redis as Server};
 
 const KNOWN: Worth = Worth::Known;
@@ -41,11 +42,6 @@ pub(crate) fn as_an_acl_user() -> Served<Redis> {
     Served::on(server, |config| config.url = (&*url).into())
 }
 
-fn stored(n: u64) -> Stored {
-    let until = Clock::system().now().plus(AGE);
-    Stored { value: Bytes::from_static(b"1:..."), revision: revision(n), until }
-}
-
 /// Can it keep something, and find it again?
 async fn serves(engine: &impl Engine) {
     assert_eq!(engine.add(&key(1), stored(1), KNOWN).await, Ok(true));
@@ -60,13 +56,6 @@ async fn ill(engine: &impl Engine) -> Kind {
 
 async fn refusal(engine: &impl Engine) -> Error {
     engine.get(&key(1)).await.expect_err("it must fail")
-}
-
-/// Waits until a read is good again.
-async fn until_good(engine: &impl Engine) {
-    while engine.get(&key(1)).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
 }
 
 /// Waits until a read is refused so: an attempt with what was known before may be under way.

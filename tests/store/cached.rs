@@ -22,10 +22,11 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use super::served::Served;
 use super::shaky::Shaky;
 use super::spy::Op::{self, Add, Get, Remove, Replace};
 use super::spy::{Fault, Spy};
-use super::support::{AGE, Rig, Served, ask, counter, key, memory, revision, secs, set};
+use super::support::{AGE, Rig, ask, counter, key, memory, revision, secs, set};
 use super::{file, sql};
 use crate::support::Redis as Server;
 

@@ -2,17 +2,16 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use coatroom::session::{Directive, Key};
-use coatroom::store::engine::{Engine, Stored, Swap, Worth};
+use coatroom::store::engine::{Engine, Swap, Worth};
 use coatroom::store::redis::Redis;
 use coatroom::store::{Config, Kind};
-use coatroom::time::{Clock, Length};
+use coatroom::time::Length;
 use serde_json::json;
 
 use super::redis::apart;
 use super::spy::{Op, Spy};
-use super::support::{AGE, Rig, ask, counter, key, revision};
+use super::support::{Rig, ask, counter, key, revision, stored};
 use crate::support::child::until;
 use crate::support::{Authority, Cluster, Pulse, Redis as Server};
 
@@ -37,11 +36,6 @@ fn patiently(config: &mut Config) {
 fn under(prefix: &str, cluster: &Cluster) -> Redis {
     let config = Config { url: (&*cluster.url()).into(), key_prefix: prefix.to_owned(), ..Config::default() };
     Redis::new(&config, counter()).unwrap_or_else(|(key, what)| panic!("{key}: {what}"))
-}
-
-fn stored(n: u64) -> Stored {
-    let until = Clock::system().now().plus(AGE);
-    Stored { value: Bytes::from_static(b"1:..."), revision: revision(n), until }
 }
 
 async fn there(engine: &Redis, key: &Key) -> Option<u64> {

@@ -7,8 +7,7 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
-use bytes::Bytes;
-use coatroom::store::engine::{Cleared, Engine, Stored, Swap, Worth};
+use coatroom::store::engine::{Cleared, Engine, Swap, Worth};
 use coatroom::store::file::File;
 use coatroom::store::{self, Config, Kind};
 use coatroom::time::{Clock, Length, Timestamp};
@@ -17,7 +16,8 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::runtime::Builder;
 
-use super::support::{AGE, Rig, Served, key, revision, secs};
+use super::served::Served;
+use super::support::{AGE, Rig, key, revision, secs, stored};
 
 const KNOWN: Worth = Worth::Known;
 
@@ -38,11 +38,6 @@ fn patient(path: &Path, patience: Duration) -> File {
     let url = format!("file://{}", path.display());
     let config = Config { url: (&*url).into(), commit_timeout: Length(patience), ..Config::default() };
     File::new(&config).unwrap_or_else(|what| panic!("{what}"))
-}
-
-fn stored(n: u64) -> Stored {
-    let until = Clock::system().now().plus(AGE);
-    Stored { value: Bytes::from_static(b"1:..."), revision: revision(n), until }
 }
 
 /// The file of a key, and its shard.

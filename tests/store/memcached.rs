@@ -19,8 +19,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
+use super::link::{Linked, until_good};
+use super::served::memcached;
 use super::spy::{Op, Spy};
-use super::support::{AGE, Rig, SCOPE, ask, counter, key, memcached, revision, secs, set};
+use super::support::{AGE, Rig, SCOPE, ask, counter, key, revision, secs, set, stored};
 use crate::support::Memcached as Server;
 use crate::support::Pulse;
 
@@ -41,9 +43,11 @@ fn counted(servers: &[SocketAddr]) -> (Memcached, IntCounter) {
     (engine, opened)
 }
 
-fn stored(n: u64) -> Stored {
-    let until = Clock::system().now().plus(AGE);
-    Stored { value: Bytes::from_static(b"1:..."), revision: revision(n), until }
+/// The same together.
+pub(super) fn linked() -> Linked<Memcached, Server> {
+    let server = Server::start();
+    let (engine, opened) = counted(&[server.address]);
+    Linked { server, engine, opened }
 }
 
 fn ill<T: std::fmt::Debug>(answer: Result<T, Error>) -> Kind {
@@ -53,15 +57,6 @@ fn ill<T: std::fmt::Debug>(answer: Result<T, Error>) -> Kind {
 /// The revision that lies there.
 async fn there(engine: &impl Engine, n: u64) -> Option<u64> {
     engine.get(&key(n)).await.unwrap().map(|there| there.revision.bits())
-}
-
-/// Asks until the answer is good, and says how long that took.
-async fn until_good(engine: &impl Engine) -> Duration {
-    let watch = Pulse::start();
-    while engine.get(&key(1)).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-    watch.elapsed()
 }
 
 /// Seconds that a server keeps something still; its clock stands up to two behind.
@@ -322,65 +317,6 @@ async fn what_another_program_keeps_under_one_of_our_keys_is_corrupt_and_stays()
         assert_eq!(ill(engine.touch(&key(1), revision(1), stored(1).until).await), Kind::Corrupt);
         assert_eq!(server.ask(&format!("mg {place} v")), [value]);
     }
-}
-
-#[tokio::test]
-async fn a_server_that_is_away_costs_no_time_and_is_found_within_a_second_of_being_back() {
-    let mut server = Server::start();
-    let engine = engine(&server);
-    assert_eq!(engine.add(&key(1), stored(1), KNOWN).await, Ok(true));
-    server.kill();
-    // The first ones find the connection lost, or wait for the next one that fails.
-    while engine.get(&key(1)).await.map_err(|error| error.kind) != Err(Kind::Unreachable) {}
-    let watch = Pulse::start();
-    for _ in 0..100 {
-        assert_eq!(ill(engine.get(&key(1)).await), Kind::Unreachable);
-    }
-    assert!(watch.elapsed() < secs(1), "{:?}", watch.elapsed());
-    server.restart();
-    let took = until_good(&engine).await;
-    assert!(took < secs(1), "{took:?}");
-    assert_eq!(there(&engine, 1).await, None, "it keeps nothing on disk");
-}
-
-/// Whoever waits for nothing any longer, and the server has not said a word meanwhile: the next call is not written
-/// behind it.
-#[tokio::test]
-async fn a_connection_that_left_a_call_without_an_answer_is_given_up() {
-    let server = Server::start();
-    let (engine, opened) = counted(&[server.address]);
-    assert_eq!(engine.add(&key(1), stored(1), KNOWN).await, Ok(true));
-    assert_eq!(opened.get(), 1);
-    server.signal("STOP");
-    assert!(timeout(Duration::from_millis(150), engine.get(&key(1))).await.is_err(), "it is frozen");
-    server.signal("CONT");
-    let took = until_good(&engine).await;
-    assert!(took < secs(1), "{took:?}");
-    assert_eq!(opened.get(), 2);
-}
-
-/// Visitors hang up all the time; a connection that does what it should is kept.
-#[tokio::test]
-async fn a_call_that_is_taken_back_leaves_the_connection_and_the_answers_of_others_alone() {
-    let server = Server::start();
-    let (engine, opened) = counted(&[server.address]);
-    for n in 1..=50 {
-        assert_eq!(engine.add(&key(n), stored(n), KNOWN).await, Ok(true));
-    }
-    for round in 0..200 {
-        for n in 1..=50 {
-            // Polled once: some are written and some not, and nobody waits for the answer.
-            let key = key(n);
-            let mut get = std::pin::pin!(engine.get(&key));
-            let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(get.as_mut().poll(cx).is_ready()));
-            if (n + round) % 3 != 0 {
-                polled.await;
-                continue;
-            }
-            assert_eq!(get.await.unwrap().map(|there| there.revision), Some(revision(n)));
-        }
-    }
-    assert_eq!(opened.get(), 1);
 }
 
 /// Somebody who greets as a memcached does, says one thing more to what is asked, and hangs up.

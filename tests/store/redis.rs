@@ -17,8 +17,9 @@ use redis::RedisResult;
 use serde_json::json;
 use tokio::time::timeout;
 
+use super::link::{Linked, until_good};
 use super::spy::{Op, Spy};
-use super::support::{AGE, Rig, SCOPE, ask, counter, key, revision, secs, set};
+use super::support::{AGE, Rig, SCOPE, ask, counter, key, revision, secs, set, stored};
 use crate::support::Pulse;
 use crate::support::Redis as Server;
 
@@ -37,6 +38,13 @@ fn counted(server: &Server) -> (Redis, IntCounter) {
     (engine, opened)
 }
 
+/// The same together, on a server that has on disk what it has acknowledged.
+pub(super) fn linked() -> Linked<Redis, Server> {
+    let server = Server::durable();
+    let (engine, opened) = counted(&server);
+    Linked { server, engine, opened }
+}
+
 /// An engine with these settings, under a prefix that no other has.
 pub(crate) fn apart(url: &str, change: impl FnOnce(&mut Config)) -> Redis {
     static TESTS: AtomicU64 = AtomicU64::new(0);
@@ -46,23 +54,9 @@ pub(crate) fn apart(url: &str, change: impl FnOnce(&mut Config)) -> Redis {
     Redis::new(&config, counter()).unwrap_or_else(|(key, what)| panic!("{key}: {what}"))
 }
 
-fn stored(n: u64) -> Stored {
-    let until = Clock::system().now().plus(AGE);
-    Stored { value: Bytes::from_static(b"1:..."), revision: revision(n), until }
-}
-
 /// What kind of error an answer is.
 fn ill<T: std::fmt::Debug>(answer: Result<T, Error>) -> Kind {
     answer.expect_err("it must fail").kind
-}
-
-/// Asks until the answer is good, and says how long that took.
-async fn until_good(engine: &Redis) -> Duration {
-    let watch = Pulse::start();
-    while engine.get(&key(1)).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-    watch.elapsed()
 }
 
 #[tokio::test]
@@ -308,41 +302,6 @@ async fn what_another_program_keeps_under_one_of_our_keys_is_corrupt_and_stays()
     assert_eq!(server.ask::<i64>(&[b"LLEN", &place[..]]), 1);
 }
 
-#[tokio::test]
-async fn a_server_that_is_away_costs_no_time_and_is_found_within_a_second_of_being_back() {
-    let mut server = Server::durable();
-    let engine = engine(&server);
-    assert_eq!(engine.add(&key(1), stored(1), KNOWN).await, Ok(true));
-    server.kill();
-    // The first ones find the connection lost, or wait for the next one that fails.
-    while engine.get(&key(1)).await.map_err(|error| error.kind) != Err(Kind::Unreachable) {}
-    let watch = Pulse::start();
-    for _ in 0..100 {
-        assert_eq!(ill(engine.get(&key(1)).await), Kind::Unreachable);
-    }
-    assert!(watch.elapsed() < secs(1), "{:?}", watch.elapsed());
-    server.restart();
-    let took = until_good(&engine).await;
-    assert!(took < secs(1), "{took:?}");
-    assert_eq!(engine.get(&key(1)).await.unwrap().map(|there| there.revision), Some(revision(1)));
-}
-
-/// Whoever waits for nothing any longer, and the server has not said a word meanwhile: the next call is not written
-/// behind it.
-#[tokio::test]
-async fn a_connection_that_left_a_call_without_an_answer_is_given_up() {
-    let server = Server::start();
-    let (engine, opened) = counted(&server);
-    assert_eq!(engine.add(&key(1), stored(1), KNOWN).await, Ok(true));
-    assert_eq!(opened.get(), 1);
-    server.signal("STOP");
-    assert!(timeout(Duration::from_millis(150), engine.get(&key(1))).await.is_err(), "it is frozen");
-    server.signal("CONT");
-    let took = until_good(&engine).await;
-    assert!(took < secs(1), "{took:?}");
-    assert_eq!(opened.get(), 2);
-}
-
 /// Nobody gains by asking a server as fast as it can refuse.
 #[tokio::test]
 async fn a_server_that_ends_each_connection_is_not_stormed() {
@@ -359,28 +318,4 @@ async fn a_server_that_ends_each_connection_is_not_stormed() {
     // begins anew.
     assert!(watch.elapsed() >= Duration::from_millis(500), "{:?}", watch.elapsed());
     until_good(&engine).await;
-}
-
-/// Visitors hang up all the time; a connection that does what it should is kept.
-#[tokio::test]
-async fn a_call_that_is_taken_back_leaves_the_connection_and_the_answers_of_others_alone() {
-    let server = Server::start();
-    let (engine, opened) = counted(&server);
-    for n in 1..=50 {
-        assert_eq!(engine.add(&key(n), stored(n), KNOWN).await, Ok(true));
-    }
-    for round in 0..200 {
-        for n in 1..=50 {
-            // Polled once: some are written and some not, and nobody waits for the answer.
-            let key = key(n);
-            let mut get = std::pin::pin!(engine.get(&key));
-            let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(get.as_mut().poll(cx).is_ready()));
-            if (n + round) % 3 != 0 {
-                polled.await;
-                continue;
-            }
-            assert_eq!(get.await.unwrap().map(|there| there.revision), Some(revision(n)));
-        }
-    }
-    assert_eq!(opened.get(), 1);
 }

@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use coatroom::session::Found;
-use coatroom::store::engine::{Engine, Stored, Swap, Worth};
+use coatroom::store::engine::{Engine, Swap, Worth};
 use coatroom::store::redis::Redis;
 use coatroom::store::{Failed, Kind};
-use coatroom::time::{Clock, Length};
+use coatroom::time::Length;
 use serde_json::json;
 
 use super::redis::apart;
-use super::support::{AGE, Rig, ask, increment, key, revision, secs, set};
+use super::support::{Rig, ask, increment, key, revision, secs, set, stored};
 use crate::support::Redis as Server;
 use crate::support::child::until;
 
@@ -44,11 +43,6 @@ impl Pair {
             (config.wait_replicas, config.commit_timeout) = (replicas, Length::secs(patience));
         })
     }
-}
-
-fn stored(n: u64) -> Stored {
-    let until = Clock::system().now().plus(AGE);
-    Stored { value: Bytes::from_static(b"1:..."), revision: revision(n), until }
 }
 
 #[tokio::test]

@@ -123,6 +123,6 @@ async fn a_redis_that_was_restarted_is_listed_from_the_beginning() {
 
 #[tokio::test]
 async fn memcached_can_list_nothing() {
-    let error = super::support::memcached(1).scan(None).await.unwrap_err();
+    let error = super::served::memcached(1).scan(None).await.unwrap_err();
     assert_eq!((error.kind, &*error.detail), (Kind::Refused, "this store can't list what lies in it"));
 }

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use coatroom::store::engine::{Engine, Stored, Worth};
 use coatroom::store::redis::Redis;
 use coatroom::store::{Config, Error, Kind};
-use coatroom::time::{Clock, Length};
+use coatroom::time::Length;
 
 use super::redis::apart;
-use super::support::{AGE, key, revision};
+use super::support::{key, revision, stored};
 use crate::support::child::until;
 use crate::support::{Authority, Pulse, Watched};
 
@@ -28,11 +27,6 @@ pub(crate) fn replicated() -> Redis {
 /// With replicas that a busy machine may take its time to run.
 fn patiently(config: &mut Config) {
     (config.wait_replicas, config.commit_timeout) = (1, Length::secs(60));
-}
-
-fn stored(n: u64) -> Stored {
-    let until = Clock::system().now().plus(AGE);
-    Stored { value: Bytes::from_static(b"1:..."), revision: revision(n), until }
 }
 
 async fn refusal(engine: &Redis) -> Error {

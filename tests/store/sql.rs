@@ -16,7 +16,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::support::{Rig, Served, counter, key, live, revision, secs};
+use super::served::Served;
+use super::support::{Rig, counter, key, live, revision, secs};
 use crate::support::database::{ROOT, table};
 use crate::support::{Brand, Database};
 

@@ -136,7 +136,7 @@ store_suite!(file, || async { crate::store::file::file() });
 store_suite!(file_behind_memory, || async { crate::store::cached::file_behind_memory() });
 store_suite!(postgres_behind_redis, || async { crate::store::cached::postgres_behind_redis() });
 store_suite!(file_behind_redis, || async { crate::store::cached::file_behind_redis() });
-store_suite!(redis, || async { crate::store::support::redis() });
+store_suite!(redis, || async { crate::store::served::redis() });
 store_suite!(sqlite, || async { crate::store::sql::sqlite() });
 store_suite!(sealed_sqlite, || async { crate::store::sql::sqlite() }, |rig| {
     rig.sealing(&[1], coatroom::store::Unsealed::Refuse)
@@ -148,12 +148,12 @@ store_suite!(redis_by_sentinel, || async { crate::store::sentinel::shared() });
 store_suite!(redis_cluster, || async { crate::store::cluster::shared() });
 store_suite!(redis_waiting_for_a_replica, || async { crate::store::sentinel::replicated() });
 store_suite!(redis_as_an_acl_user, || async { crate::store::access::as_an_acl_user() });
-store_suite!(memcached, || async { crate::store::support::memcached(1) });
-store_suite!(three_memcached, || async { crate::store::support::memcached(3) });
+store_suite!(memcached, || async { crate::store::served::memcached(1) });
+store_suite!(three_memcached, || async { crate::store::served::memcached(3) });
 store_suite!(sealed_memory, || async { crate::store::support::memory() }, |rig| {
     rig.sealing(&[2, 1], coatroom::store::Unsealed::Read)
 });
-store_suite!(sealed_redis, || async { crate::store::support::redis() }, |rig| {
+store_suite!(sealed_redis, || async { crate::store::served::redis() }, |rig| {
     rig.sealing(&[1], coatroom::store::Unsealed::Refuse)
 });
 

@@ -4,24 +4,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use bytes::Bytes;
 use coatroom::secret::Secret;
 use coatroom::session::data::Map;
 use coatroom::session::{
     Asked, Condition, Config, Directive, Found, Key, Limits, Live, Policy, Revision, Scope, Token, plan,
 };
 use coatroom::store::codec::Codec;
-use coatroom::store::engine::{Cleared, Cycle, Engine, Page, Stored, Swap, Worth};
+use coatroom::store::engine::{Cleared, Cycle, Engine, Stored, Swap, Worth};
 use coatroom::store::keyed::{Counts, Keyed, Rules};
-use coatroom::store::memcached::Memcached;
 use coatroom::store::memory::Memory;
-use coatroom::store::redis::Redis;
 use coatroom::store::{self, Decide, Error, Failed, Outcome, Store, Unsealed, cookie};
 use coatroom::time::{Clock, Length, Timestamp};
 use data_encoding::BASE64;
 use prometheus::IntCounter;
 use serde_json::Value;
-
-use crate::support::{Memcached as Cache, Redis as Server};
 
 /// `cookie.age` of all tests: an hour.
 pub(crate) const AGE: Duration = Duration::from_secs(3600);
@@ -41,90 +38,6 @@ pub(crate) fn counter() -> IntCounter {
 /// A memory engine with room for everything.
 pub(crate) fn memory() -> Memory {
     Memory::new(&store::Config::default(), counter())
-}
-
-/// A Redis engine on a server of its own, which ends with it.
-pub(crate) fn redis() -> Served<Redis> {
-    Served::on(Server::start(), |_| {})
-}
-
-/// A memcached engine on so many servers of its own, which end with it.
-pub(crate) fn memcached(servers: usize) -> Served<Memcached, Vec<Cache>> {
-    let servers: Vec<_> = (0..servers).map(|_| Cache::start()).collect();
-    let hosts: Vec<_> = servers.iter().map(|server| server.address.to_string()).collect();
-    let url = format!("memcache://{}", hosts.join(","));
-    let config = store::Config { url: (&*url).into(), ..store::Config::default() };
-    let engine = Memcached::new(&config, counter()).unwrap_or_else(|(key, what)| panic!("{key}: {what}"));
-    Served::by(servers, engine)
-}
-
-/// An engine, and the server that it asks.
-pub(crate) struct Served<E, S = Server> {
-    engine: E,
-    pub(crate) server: S,
-}
-
-impl<E, S> Served<E, S> {
-    /// An engine that keeps its server, or its folder, as long as it lives.
-    pub(crate) const fn by(server: S, engine: E) -> Self {
-        Self { engine, server }
-    }
-}
-
-impl Served<Redis> {
-    /// An engine on a server, with other settings than its URL alone.
-    pub(crate) fn on(server: Server, change: impl FnOnce(&mut store::Config)) -> Self {
-        let mut config = store::Config { url: (&*server.url()).into(), ..store::Config::default() };
-        change(&mut config);
-        let engine = Redis::new(&config, counter()).unwrap_or_else(|(key, what)| panic!("{key}: {what}"));
-        Self::by(server, engine)
-    }
-}
-
-impl<E: Engine, S: Send + Sync + 'static> Engine for Served<E, S> {
-    async fn get(&self, key: &Key) -> Result<Option<Stored>, Error> {
-        self.engine.get(key).await
-    }
-
-    async fn add(&self, key: &Key, new: Stored, worth: Worth) -> Result<bool, Error> {
-        self.engine.add(key, new, worth).await
-    }
-
-    async fn replace(&self, key: &Key, seen: Revision, new: Stored, worth: Worth) -> Result<Swap, Error> {
-        self.engine.replace(key, seen, new, worth).await
-    }
-
-    async fn touch(&self, key: &Key, seen: Revision, until: Timestamp) -> Result<Swap, Error> {
-        self.engine.touch(key, seen, until).await
-    }
-
-    async fn remove(&self, key: &Key, seen: Revision) -> Result<Swap, Error> {
-        self.engine.remove(key, seen).await
-    }
-
-    fn cycle(&self, cycle: &Cycle) -> Option<impl Future<Output = Result<Swap, Error>> + Send> {
-        self.engine.cycle(cycle)
-    }
-
-    async fn confirm(&self, key: &Key, seen: Option<Revision>) -> Result<bool, Error> {
-        self.engine.confirm(key, seen).await
-    }
-
-    async fn clear_expired(&self, now: Timestamp, batch: usize) -> Result<Cleared, Error> {
-        self.engine.clear_expired(now, batch).await
-    }
-
-    fn clears_itself(&self) -> bool {
-        self.engine.clears_itself()
-    }
-
-    async fn scan(&self, after: Option<&str>) -> Result<Page, Error> {
-        self.engine.scan(after).await
-    }
-
-    async fn ping(&self) -> Result<(), Error> {
-        self.engine.ping().await
-    }
 }
 
 /// The entries of a JSON object.
@@ -172,6 +85,12 @@ pub(crate) fn key(n: u64) -> Key {
     bytes[..8].copy_from_slice(&n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
     bytes[8..16].copy_from_slice(&n.to_le_bytes());
     Key::from_bytes(bytes)
+}
+
+/// What lies under a key with that number: no record, and good for an hour.
+pub(crate) fn stored(n: u64) -> Stored {
+    let until = Clock::system().now().plus(AGE);
+    Stored { value: Bytes::from_static(b"1:..."), revision: revision(n), until }
 }
 
 /// The live session that was found.
