@@ -46,6 +46,21 @@ impl Control {
     /// has then, for the next round to be its own again.
     async fn round(&self, had: Option<Revision>) -> Result<Option<Revision>, store::Error> {
         let (whole, mut cleared) = (Stopwatch::start(), Cleared::default());
+        let lease = self.batches(had, &mut cleared).await;
+        if cleared.removed > 0 {
+            let Cleared { removed, sessions } = cleared;
+            let took_ms = u64::try_from(whole.elapsed().as_millis()).unwrap_or(u64::MAX);
+            info!(sessions, removed, took_ms, "expired sessions were cleared");
+        }
+        lease
+    }
+
+    /// The round itself, and what it removed, be it to its end or not.
+    async fn batches(
+        &self,
+        had: Option<Revision>,
+        cleared: &mut Cleared,
+    ) -> Result<Option<Revision>, store::Error> {
         let (mut lease, mut held) = (had, None::<Stopwatch>);
         loop {
             let config = self.config.load_full();
@@ -62,21 +77,14 @@ impl Control {
             let round = self.store.clear_expired(ended_by, batch).await;
             self.metrics.operation(Operation::ClearExpired, watch.elapsed());
             let round = round?;
-            cleared = cleared.and(round);
+            *cleared = cleared.and(round);
             if round.removed < batch {
                 // It has been done: others need not before it is time again.
                 let rest = config.store.clears_every().mul_f64(0.75);
-                lease = self.store.lease(lease, self.clock.now(), rest).await?;
-                break;
+                return self.store.lease(lease, self.clock.now(), rest).await;
             }
             sleep(config.store.clear_pause.0).await;
         }
-        if cleared.removed > 0 {
-            let Cleared { removed, sessions } = cleared;
-            let took_ms = u64::try_from(whole.elapsed().as_millis()).unwrap_or(u64::MAX);
-            info!(sessions, removed, took_ms, "expired sessions were cleared");
-        }
-        Ok(lease)
     }
 }
 

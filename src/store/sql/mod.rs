@@ -324,10 +324,11 @@ impl<D: Database> Engine for Sql<D> {
             let asked = sweep.rows.min(batch - all.removed);
             let limit = i64::try_from(asked).unwrap_or(i64::MAX);
             let began = Instant::now();
-            let Answer::Cleared(swept) =
-                self.call(Call::Clear(Bounds { now, from: sweep.from, limit })).await?
-            else {
-                return Err(odd());
+            let swept = match self.call(Call::Clear(Bounds { now, from: sweep.from(), limit })).await {
+                Ok(Answer::Cleared(swept)) => swept,
+                Ok(_) => return Err(odd()),
+                Err(error) if error.kind == Kind::Busy && sweep.goes_on() => continue,
+                Err(error) => return Err(error),
             };
             let took = began.elapsed();
             all = all.and(swept.cleared);

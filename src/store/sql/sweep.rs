@@ -7,8 +7,9 @@
 //!
 //! PostgreSQL leaves what it deletes in the index until it is vacuumed. Whoever looks for the oldest row again and again
 //! walks over all that went before it, and clearing millions would become slower the more are gone; so the next
-//! statement begins where the last one ended. What somebody else had locked, or what came since, lies before that: where
-//! nothing is left behind it, it is looked for from the beginning once more.
+//! statement begins where the last one ended. What somebody else had locked, or what came since, lies before that: the
+//! next round begins at the beginning, minutes later. Where that takes longer than a statement may, for there was no
+//! vacuum yet, it goes on where the last one ended, and the one after it tries again.
 
 use std::time::Duration;
 
@@ -24,8 +25,10 @@ const LONG: Duration = Duration::from_millis(2);
 /// Where clearing is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sweep {
-    /// Rows that ended before it are gone, as far as is known. `None` = the beginning.
-    pub(super) from: Option<Timestamp>,
+    /// Rows that ended before it are gone, as far as is known. `None` = nothing is.
+    gone: Option<Timestamp>,
+    /// The next statement looks there all the same.
+    looks_back: bool,
     /// Rows of the next statement.
     pub(super) rows: usize,
 }
@@ -33,7 +36,19 @@ pub(super) struct Sweep {
 impl Sweep {
     /// The beginning.
     pub(super) const fn new() -> Self {
-        Self { from: None, rows: FEWEST }
+        Self { gone: None, looks_back: true, rows: FEWEST }
+    }
+
+    /// Where the next statement begins. `None` = at the beginning.
+    pub(super) fn from(&self) -> Option<Timestamp> {
+        self.gone.filter(|_| !self.looks_back)
+    }
+
+    /// Hears that a statement took too long; is there another one, without looking back?
+    pub(super) const fn goes_on(&mut self) -> bool {
+        let goes_on = self.looks_back && self.gone.is_some();
+        self.looks_back = false;
+        goes_on
     }
 
     /// Hears what became of a statement that was to take so many rows; is there more to do?
@@ -43,11 +58,10 @@ impl Sweep {
         } else if took < LONG / 2 && asked == self.rows {
             self.rows = (self.rows * 2).min(MOST);
         }
-        if swept.cleared.removed < asked {
-            return self.from.take().is_some();
-        }
-        self.from = swept.reached.or(self.from);
-        true
+        let more = swept.cleared.removed >= asked;
+        self.gone = swept.reached.or(self.gone);
+        self.looks_back = !more;
+        more
     }
 }
 
@@ -77,14 +91,20 @@ mod tests {
     }
 
     #[test]
-    fn it_goes_on_where_it_was_and_looks_back_before_it_ends() {
+    fn it_goes_on_where_it_was_and_the_next_round_looks_back_unless_that_takes_too_long() {
         let mut sweep = Sweep::new();
-        let none = Duration::ZERO;
+        let (none, at) = (Duration::ZERO, |millis| Some(Timestamp::from_millis(millis)));
+        assert!(!sweep.goes_on(), "there is nowhere to go on");
         assert!(sweep.hear(10, &swept(10, Some(7)), none));
-        assert_eq!(sweep.from, Some(Timestamp::from_millis(7)));
-        assert!(sweep.hear(10, &swept(3, Some(9)), none), "somebody may have let go of something");
-        assert_eq!(sweep.from, None);
-        assert!(!sweep.hear(10, &swept(9, Some(2)), none));
-        assert_eq!(sweep.from, None, "the next time begins at the beginning");
+        assert_eq!(sweep.from(), at(7));
+        assert!(!sweep.hear(10, &swept(3, Some(9)), none));
+        assert_eq!(sweep.from(), None, "somebody may have let go of something by the next round");
+        assert!(sweep.goes_on());
+        assert_eq!(sweep.from(), at(9));
+        assert!(!sweep.goes_on(), "once");
+        assert!(!sweep.hear(10, &swept(0, None), none));
+        assert_eq!(sweep.from(), None, "and that round's next one tries again");
+        assert!(sweep.hear(10, &swept(10, Some(2)), none));
+        assert_eq!(sweep.from(), at(2));
     }
 }
