@@ -27,47 +27,39 @@ impl Control {
         let mut lease = None;
         loop {
             let mut longest = Duration::MAX;
-            if !self.store.clears_itself() {
-                lease = match self.round(lease).await {
-                    Ok(lease) => lease,
-                    Err(error) => {
-                        self.metrics.store_error(Operation::ClearExpired, error.kind.label());
-                        warn!("expired sessions can't be cleared: {error}");
-                        longest = AGAIN;
-                        None
-                    }
-                };
+            if !self.store.clears_itself()
+                && let Err(error) = self.round(&mut lease).await
+            {
+                self.metrics.store_error(Operation::ClearExpired, error.kind.label());
+                warn!("expired sessions can't be cleared: {error}");
+                longest = AGAIN;
             }
             self.pause(|config| config.store.clears_every().min(longest)).await;
         }
     }
 
-    /// Clears until nothing is left that has ended, unless somebody else of the fleet does. Returns the lease that it
-    /// has then, for the next round to be its own again.
-    async fn round(&self, had: Option<Revision>) -> Result<Option<Revision>, store::Error> {
+    /// Clears until nothing is left that has ended, unless somebody else of the fleet does. The lease that it has then,
+    /// be it done or not, is there for the next round to be its own again.
+    async fn round(&self, lease: &mut Option<Revision>) -> Result<(), store::Error> {
         let (whole, mut cleared) = (Stopwatch::start(), Cleared::default());
-        let lease = self.batches(had, &mut cleared).await;
+        let done = self.batches(lease, &mut cleared).await;
         if cleared.removed > 0 {
             let Cleared { removed, sessions } = cleared;
             let took_ms = u64::try_from(whole.elapsed().as_millis()).unwrap_or(u64::MAX);
             info!(sessions, removed, took_ms, "expired sessions were cleared");
         }
-        lease
+        done
     }
 
     /// The round itself, and what it removed, be it to its end or not.
-    async fn batches(
-        &self,
-        had: Option<Revision>,
-        cleared: &mut Cleared,
-    ) -> Result<Option<Revision>, store::Error> {
-        let (mut lease, mut held) = (had, None::<Stopwatch>);
+    async fn batches(&self, lease: &mut Option<Revision>, cleared: &mut Cleared) -> Result<(), store::Error> {
+        let mut held = None::<Stopwatch>;
         loop {
             let config = self.config.load_full();
             if held.as_ref().is_none_or(|held| held.elapsed() > RENEWED) {
-                lease = self.store.lease(lease, self.clock.now(), LEASE).await?;
+                *lease = self.store.lease(*lease, self.clock.now(), LEASE).await?;
                 if lease.is_none() {
-                    return Ok(None);
+                    return Ok(());
                 }
                 held = Some(Stopwatch::start());
             }
@@ -81,7 +73,8 @@ impl Control {
             if round.removed < batch {
                 // It has been done: others need not before it is time again.
                 let rest = config.store.clears_every().mul_f64(0.75);
-                return self.store.lease(lease, self.clock.now(), rest).await;
+                *lease = self.store.lease(*lease, self.clock.now(), rest).await?;
+                return Ok(());
             }
             sleep(config.store.clear_pause.0).await;
         }

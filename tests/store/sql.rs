@@ -38,7 +38,7 @@ pub(crate) fn mariadb() -> Sql<MySql> {
     made(MySql::engine(&on(Brand::MariaDb), &counter()))
 }
 
-fn made<E>(engine: Result<E, (&'static str, String)>) -> E {
+pub(super) fn made<E>(engine: Result<E, (&'static str, String)>) -> E {
     engine.unwrap_or_else(|(key, what)| panic!("{key}: {what}"))
 }
 

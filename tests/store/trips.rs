@@ -16,6 +16,7 @@ use coatroom::time::{Clock, Length};
 use serde_json::json;
 
 use super::cached::counts;
+use super::sql::made;
 use super::support::{Rig, ask, counter, set};
 use crate::docs::round_trips;
 use crate::support::database::{ROOT, table};
@@ -101,10 +102,6 @@ fn alone(url: &str) -> Config {
         commit_timeout: Length::secs(20),
         ..Config::default()
     }
-}
-
-fn made<E>(engine: Result<E, (&'static str, String)>) -> E {
-    engine.unwrap_or_else(|(key, what)| panic!("{key}: {what}"))
 }
 
 /// A database of all tests, by a relay.
