@@ -139,10 +139,24 @@ impl Drop for Child {
     }
 }
 
-/// Sends a process a signal.
+/// Sends a process a signal. After `STOP` it has stopped.
 pub fn signal(process: u32, name: &str) {
     let sent = Command::new("kill").args(["-s", name, &process.to_string()]).status();
     assert!(sent.expect("kill runs").success());
+    if name == "STOP" {
+        until(|| stopped(process).then_some(()));
+    }
+}
+
+/// Does no thread of a process run, or has it ended? A signal stops each one as soon as it runs next.
+pub fn stopped(process: impl std::fmt::Display) -> bool {
+    let Ok(mut threads) = fs::read_dir(format!("/proc/{process}/task")) else { return true };
+    threads.all(|thread| {
+        let stat = thread.and_then(|thread| fs::read_to_string(thread.path().join("stat")));
+        stat.map_or(true, |stat| {
+            stat.rsplit_once(") ").is_none_or(|(_, stat)| stat.starts_with(['T', 'Z', 'X']))
+        })
+    })
 }
 
 /// Waits until `look` finds something.

@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::authority::Signed;
-use super::child::until;
+use super::child::{stopped, until};
 
 /// Runs a server until the pipe is closed; then it is killed, and its folder removed unless there is a word before.
 const WATCHED: &str = r#"
@@ -173,7 +173,10 @@ impl Database {
         });
         let all: Vec<_> = std::iter::once(self.pid.to_string()).chain(processes).collect();
         // One of a connection may have ended by itself.
-        drop(Command::new("kill").args(["-s", name]).args(all).stderr(Stdio::null()).status());
+        drop(Command::new("kill").args(["-s", name]).args(&all).stderr(Stdio::null()).status());
+        if name == "STOP" {
+            until(|| all.iter().all(stopped).then_some(()));
+        }
     }
 
     /// Kills it, as a crash would.
