@@ -44,7 +44,7 @@ impl Control {
         let (whole, mut cleared) = (Stopwatch::start(), Cleared::default());
         let done = self.batches(lease, &mut cleared).await;
         if cleared.removed > 0 {
-            let Cleared { removed, sessions } = cleared;
+            let Cleared { removed, sessions, .. } = cleared;
             let took_ms = u64::try_from(whole.elapsed().as_millis()).unwrap_or(u64::MAX);
             info!(sessions, removed, took_ms, "expired sessions were cleared");
         }
@@ -70,7 +70,7 @@ impl Control {
             self.metrics.operation(Operation::ClearExpired, watch.elapsed());
             let round = round?;
             *cleared = cleared.and(round);
-            if round.removed < batch {
+            if !round.more {
                 // It has been done: others need not before it is time again.
                 let rest = config.store.clears_every().mul_f64(0.75);
                 *lease = self.store.lease(*lease, self.clock.now(), rest).await?;
@@ -109,7 +109,7 @@ pub fn clear_expired(
             let round = store.clear_expired(Clock::system().now().minus(older_than), batch).await?;
             cleared = cleared.and(round);
             told(cleared);
-            if round.removed < batch {
+            if !round.more {
                 return Ok(cleared);
             }
             sleep(config.store.clear_pause.0).await;

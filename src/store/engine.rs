@@ -61,17 +61,29 @@ pub enum Swap {
 /// What a round of clearing removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cleared {
-    /// Values of any kind; as many as the batch means that there may be more.
+    /// Values of any kind.
     pub removed: usize,
     /// Those that were sessions, not memories of ended ones.
     pub sessions: usize,
+    /// There may be more: the batch was full, or the medium failed after it had removed some, and says why next time.
+    pub more: bool,
 }
 
 impl Cleared {
-    /// This round, and another one.
+    /// This round, and the one after it.
     #[must_use]
-    pub const fn and(self, other: Self) -> Self {
-        Self { removed: self.removed + other.removed, sessions: self.sessions + other.sessions }
+    pub const fn and(self, next: Self) -> Self {
+        let (removed, sessions) = (self.removed + next.removed, self.sessions + next.sessions);
+        Self { removed, sessions, more: next.more }
+    }
+
+    /// What a round removed that knew at its end whether there is more, or failed: a failure is told only where there
+    /// is nothing else to be told.
+    pub(super) fn until(self, more: Result<bool, Error>) -> Result<Self, Error> {
+        match more {
+            Err(error) if self.removed == 0 => Err(error),
+            more => Ok(Self { more: more.unwrap_or(true), ..self }),
+        }
     }
 }
 
@@ -136,6 +148,9 @@ pub trait Engine: Send + Sync + 'static {
     }
 
     /// Removes up to `batch` values that had ended by `now`.
+    ///
+    /// # Errors
+    /// If the medium fails before anything was removed; later, [`Cleared::more`] says that it is worth asking again.
     fn clear_expired(
         &self,
         now: Timestamp,

@@ -304,6 +304,7 @@ impl Engine for Memory {
             }
             stays
         });
+        cleared.more = cleared.removed >= batch;
         Ok(cleared)
     }
 

@@ -63,22 +63,74 @@ fn a_store_that_needs_none_says_so_and_one_that_is_ill_what_ails_it() {
     assert_eq!(output.status.code(), Some(2));
 }
 
+const FAILED: &str = "coatroom_store_errors_total{kind=\"unreachable\",operation=\"clear_expired\"}";
+const ROUNDS: &str = "coatroom_store_operation_duration_seconds_count{operation=\"clear_expired\"}";
+
+/// A sidecar that clears a folder ten times a second.
+struct Clearing {
+    folder: std::path::PathBuf,
+    child: Child,
+    _kept: (Backend, tempfile::TempDir, tempfile::NamedTempFile),
+}
+
+impl Clearing {
+    fn start() -> Self {
+        let parent = tempfile::tempdir().expect("a folder");
+        let folder = parent.path().join("sessions");
+        let url = format!("file://{}", folder.display());
+        let backend = Backend::obedient();
+        let settings = "store.clear_interval = '100ms'\nstore.clear_batch = 7\nstore.clear_pause = '1ms'\n";
+        let file = super::file(settings);
+        let flags = ["--store", &url, "--config", super::path(&file)];
+        let child = Child::before(&format!("http://{}", backend.address), &flags);
+        Self { folder, child, _kept: (backend, parent, file) }
+    }
+
+    /// So many sessions that are good for a second.
+    fn begin_and_end(&self, sessions: usize) {
+        for _ in 0..sessions {
+            let mut browser = crate::support::Browser::new(self.child.address);
+            browser.ask(&[("X-Session-Set", "{\"a\":1}"), ("X-Session-Expiry", "1")]);
+            assert!(browser.token().is_some());
+        }
+    }
+
+    fn until(&self, series: &str, value: u64) {
+        until(|| (self.child.metric(series) == value).then_some(()));
+    }
+}
+
 /// Sidecars do it by themselves, and say so.
 #[test]
 fn a_sidecar_clears_in_the_background_and_logs_it() {
-    let parent = tempfile::tempdir().expect("a folder");
-    let folder = parent.path().join("sessions");
-    let url = format!("file://{}", folder.display());
-    let backend = Backend::obedient();
-    let settings = "store.clear_interval = '100ms'\nstore.clear_batch = 7\nstore.clear_pause = '1ms'\n";
-    let file = super::file(settings);
-    let flags = ["--store", &url, "--config", super::path(&file)];
-    let child = Child::before(&format!("http://{}", backend.address), &flags);
-    for _ in 0..20 {
-        let mut browser = crate::support::Browser::new(child.address);
-        browser.ask(&[("X-Session-Set", "{\"a\":1}"), ("X-Session-Expiry", "1")]);
-        assert!(browser.token().is_some());
-    }
-    until(|| (child.metric("coatroom_session_expiries_total") == 20).then_some(()));
-    until(|| child.log().contains("expired sessions were cleared").then_some(()));
+    let clearing = Clearing::start();
+    clearing.begin_and_end(20);
+    clearing.until("coatroom_session_expiries_total", 20);
+    until(|| clearing.child.log().contains("expired sessions were cleared").then_some(()));
+    assert_eq!(clearing.child.metric(FAILED), 0);
+}
+
+/// Where a round fails it is tried again, by the same sidecar: its lease does not keep itself from it.
+#[test]
+fn clearing_that_fails_is_told_and_tried_again_and_what_it_did_counts() {
+    let clearing = Clearing::start();
+    // Its lease lies in a folder by then.
+    until(|| (clearing.child.metric(ROUNDS) > 0).then_some(()));
+    clearing.begin_and_end(20);
+    let shard = (0_u8..=255)
+        .map(|number| clearing.folder.join(format!("{number:02x}")))
+        .find(|shard| !shard.exists())
+        .expect("fewer sessions than folders");
+    std::fs::write(&shard, "no folder").expect("written");
+    until(|| (clearing.child.metric(FAILED) > 2).then_some(()));
+    let log = clearing.child.log();
+    assert!(log.contains("expired sessions can't be cleared: "), "{log}");
+    clearing.until("coatroom_session_expiries_total", 20);
+    std::fs::remove_file(&shard).expect("removed");
+    until(|| {
+        let failed = clearing.child.metric(FAILED);
+        let rounds = clearing.child.metric(ROUNDS);
+        until(|| (clearing.child.metric(ROUNDS) > rounds + 2).then_some(()));
+        (clearing.child.metric(FAILED) == failed).then_some(())
+    });
 }

@@ -398,7 +398,7 @@ pub(crate) async fn clearing_removes_what_ended_at_exactly_now_and_keeps_the_res
     for (n, millis) in [(1, -60_000), (2, -1), (3, 0), (4, 1), (5, 60_000)] {
         assert_eq!(engine.add(&key(n), entry(true, n, at(millis)), ANONYMOUS).await, Ok(true));
     }
-    assert_eq!(engine.clear_expired(now, 100).await, Ok(Cleared { removed: 3, sessions: 3 }));
+    assert_eq!(engine.clear_expired(now, 100).await, Ok(Cleared { removed: 3, sessions: 3, more: false }));
     for n in 1..=5 {
         assert_eq!(engine.get(&key(n)).await.unwrap().is_some(), n > 3, "{n}");
     }
@@ -410,11 +410,12 @@ pub(crate) async fn clearing_takes_no_more_than_a_batch(engine: impl Engine) {
     for n in 0..25 {
         assert_eq!(engine.add(&key(n), entry(true, n + 1, now), ANONYMOUS).await, Ok(true));
     }
-    let mut removed = Vec::new();
+    let mut rounds = Vec::new();
     for _ in 0..4 {
-        removed.push(engine.clear_expired(now, 10).await.unwrap().removed);
+        let Cleared { removed, more, .. } = engine.clear_expired(now, 10).await.unwrap();
+        rounds.push((removed, more));
     }
-    assert_eq!(removed, [10, 10, 5, 0]);
+    assert_eq!(rounds, [(10, true), (10, true), (5, false), (0, false)]);
 }
 
 pub(crate) async fn clearing_counts_sessions_apart_from_memories_of_ended_ones(engine: impl Engine) {
@@ -423,7 +424,7 @@ pub(crate) async fn clearing_counts_sessions_apart_from_memories_of_ended_ones(e
         let worth = if n < 6 { ANONYMOUS } else { Worth::Ended };
         assert_eq!(engine.add(&key(n), entry(n < 6, n + 1, now), worth).await, Ok(true));
     }
-    assert_eq!(engine.clear_expired(now, 100).await, Ok(Cleared { removed: 10, sessions: 6 }));
+    assert_eq!(engine.clear_expired(now, 100).await, Ok(Cleared { removed: 10, sessions: 6, more: false }));
 }
 
 pub(crate) async fn clearing_never_removes_what_was_touched_in_time(engine: impl Engine) {

@@ -267,6 +267,24 @@ async fn clearing_goes_by_what_a_file_says_and_not_by_its_time() {
     assert!(!record.exists());
 }
 
+/// A shard that can't be cleared keeps nobody from the others, and what was done before it was met is told.
+#[tokio::test]
+async fn clearing_tells_what_it_did_before_it_failed_and_goes_past_what_it_failed_at() {
+    let (_parent, folder, engine) = filled().await;
+    for n in 2..=40 {
+        assert_eq!(engine.add(&key(n), stored(n), KNOWN).await, Ok(true));
+    }
+    fs::write(folder.join("80"), "no folder").unwrap();
+    let below = (1..=40).filter(|n| *key(*n).to_string() < *"80").count();
+    let mut rounds = Vec::new();
+    for _ in 0..4 {
+        rounds.push(engine.clear_expired(Timestamp::MAX, 100).await.map(|round| (round.removed, round.more)));
+    }
+    assert_eq!(rounds[..2], [Ok((below, true)), Ok((40 - below, true))]);
+    let error = rounds[2].clone().unwrap_err();
+    assert!(error.kind == Kind::Unreachable && rounds[3].is_err(), "{error}");
+}
+
 /// Another process that has a lock, and is frozen: the sessions of one shard of 256 wait, for a bounded time.
 #[tokio::test]
 async fn a_lock_that_somebody_keeps_is_an_error_for_its_shard_alone() {

@@ -31,7 +31,7 @@ async fn it_is_no_session(engine: impl Engine) {
     rig.begin(json!({"a": 1})).await;
     assert!(rig.store.lease(None, rig.now(), secs(60)).await.unwrap().is_some());
     let cleared = rig.store.clear_expired(rig.now().plus(AGE), 100).await.unwrap();
-    assert_eq!(cleared, Cleared { removed: 2, sessions: 1 });
+    assert_eq!(cleared, Cleared { removed: 2, sessions: 1, more: false });
     assert_eq!(rig.counts.expiries.get(), 1);
 }
 

@@ -25,13 +25,26 @@ pub(super) fn clear(
     room: usize,
 ) -> Result<Cleared, Error> {
     let mut cleared = Cleared::default();
+    let more = clear_into(&mut cleared, folder, number, patience, now, room);
+    cleared.until(more)
+}
+
+/// The same, counted one by one. Is there more?
+fn clear_into(
+    cleared: &mut Cleared,
+    folder: &Folder,
+    number: u8,
+    patience: Duration,
+    now: Timestamp,
+    room: usize,
+) -> Result<bool, Error> {
     // Where nobody ever wrote there is no shard, and none is made.
-    let Some(shard) = folder.look(number)? else { return Ok(cleared) };
+    let Some(shard) = folder.look(number)? else { return Ok(false) };
     let mut names = Dir::read_from(&shard).map_err(|errno| failed("a folder of the store", errno))?;
     loop {
         let handful = candidates(&mut names, &shard, now, HANDFUL.min(room - cleared.removed))?;
         if handful.is_empty() {
-            return Ok(cleared);
+            return Ok(cleared.removed == room);
         }
         let locked = folder.shard(number, patience)?;
         for key in handful {

@@ -124,6 +124,32 @@ impl File {
         };
         self.write(key, swap).await
     }
+
+    /// Removes up to `batch` files, and counts them at once in `all`, whatever becomes of the next ones. Is there more?
+    async fn clear(&self, now: Timestamp, batch: usize, all: &mut Cleared) -> Result<bool, Error> {
+        for _ in 0..SHARDS {
+            let number = self.next.load(Relaxed) % SHARDS;
+            let turn = Arc::clone(&self.turns[number]).lock_owned().await;
+            let (folder, room) = (Arc::clone(&self.folder), batch - all.removed);
+            let shard = u8::try_from(number).unwrap_or_default();
+            let patience = Duration::from_millis(self.patience.load(Relaxed));
+            let clear = move || {
+                let round = clearing::clear(&folder, shard, patience, now, room);
+                drop(turn);
+                round
+            };
+            let round = self.executor.block(clear).await;
+            // A shard that has more is looked at once more, and one that can't be cleared keeps nobody from the others.
+            if !round.as_ref().is_ok_and(|round| round.more) {
+                self.next.store(number + 1, Relaxed);
+            }
+            *all = all.and(round?);
+            if all.removed >= batch {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
 }
 
 /// The folder of `store.url`.
@@ -175,30 +201,9 @@ impl Engine for File {
     }
 
     async fn clear_expired(&self, now: Timestamp, batch: usize) -> Result<Cleared, Error> {
-        let mut cleared = Cleared::default();
-        for _ in 0..SHARDS {
-            if cleared.removed == batch {
-                break;
-            }
-            let number = self.next.load(Relaxed) % SHARDS;
-            let turn = Arc::clone(&self.turns[number]).lock_owned().await;
-            let (folder, room) = (Arc::clone(&self.folder), batch - cleared.removed);
-            let shard = u8::try_from(number).unwrap_or_default();
-            let patience = Duration::from_millis(self.patience.load(Relaxed));
-            let clear = move || {
-                let round = clearing::clear(&folder, shard, patience, now, room);
-                drop(turn);
-                round
-            };
-            let round = self.executor.block(clear).await?;
-            cleared.removed += round.removed;
-            cleared.sessions += round.sessions;
-            // A shard that may have more is looked at once more.
-            if round.removed < room {
-                self.next.store(number + 1, Relaxed);
-            }
-        }
-        Ok(cleared)
+        let mut all = Cleared::default();
+        let more = self.clear(now, batch, &mut all).await;
+        all.until(more)
     }
 
     /// A shard at a time.

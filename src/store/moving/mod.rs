@@ -351,8 +351,13 @@ impl<O: Engine, N: Engine> Engine for Moving<O, N> {
 
     async fn clear_expired(&self, now: Timestamp, batch: usize) -> Result<Cleared, Error> {
         let cleared = self.old.clear_expired(now, batch).await?;
-        let room = batch - cleared.removed.min(batch);
-        Ok(if room == 0 { cleared } else { cleared.and(self.new.clear_expired(now, room).await?) })
+        if cleared.more {
+            return Ok(cleared);
+        }
+        match self.new.clear_expired(now, batch.saturating_sub(cleared.removed)).await {
+            Ok(next) => Ok(cleared.and(next)),
+            Err(error) => cleared.until(Err(error)),
+        }
     }
 
     fn clears_itself(&self) -> bool {

@@ -119,7 +119,7 @@ pub(super) async fn cleared<D: Database>(
     let gone = D::rows(connection, statement, values).await?;
     let sessions = gone.iter().filter(|row| text::is_session(&row.data)).count();
     let reached = gone.iter().filter_map(|row| row.until).max();
-    Ok(Swept { cleared: Cleared { removed: gone.len(), sessions }, reached })
+    Ok(Swept { cleared: Cleared { removed: gone.len(), sessions, more: false }, reached })
 }
 
 /// How a write went that met so many rows: where it met none, a second look tells why.

@@ -159,6 +159,35 @@ impl<D: Database> Sql<D> {
         self.sweep.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Removes up to `batch` rows, and counts them at once in `all`, whatever becomes of the next ones. Is there more?
+    async fn clear(&self, now: Timestamp, batch: usize, all: &mut Cleared) -> Result<bool, Error> {
+        let mut sweep = *self.sweep();
+        while all.removed < batch {
+            let asked = sweep.rows.min(batch - all.removed);
+            let limit = i64::try_from(asked).unwrap_or(i64::MAX);
+            let began = Instant::now();
+            let swept = match self.call(Call::Clear(Bounds { now, from: sweep.from(), limit })).await {
+                Ok(Answer::Cleared(swept)) => swept,
+                Ok(_) => return Err(odd()),
+                Err(error) if error.kind == Kind::Busy && sweep.goes_on() => continue,
+                Err(error) => return Err(error),
+            };
+            let took = began.elapsed();
+            *all = all.and(swept.cleared);
+            let more = sweep.hear(asked, &swept, took);
+            *self.sweep() = sweep;
+            if D::ONE_WRITER && swept.cleared.removed > 0 {
+                // Where it fails, whoever writes has to do it.
+                drop(self.call(Call::Tidy).await);
+            }
+            if !more {
+                return Ok(false);
+            }
+            sleep(took).await;
+        }
+        Ok(true)
+    }
+
     async fn call(&self, call: Call) -> Result<Answer, Error> {
         let inner = &self.inner;
         let (pool, patience) = {
@@ -319,31 +348,9 @@ impl<D: Database> Engine for Sql<D> {
     }
 
     async fn clear_expired(&self, now: Timestamp, batch: usize) -> Result<Cleared, Error> {
-        let (mut sweep, mut all) = (*self.sweep(), Cleared::default());
-        while all.removed < batch {
-            let asked = sweep.rows.min(batch - all.removed);
-            let limit = i64::try_from(asked).unwrap_or(i64::MAX);
-            let began = Instant::now();
-            let swept = match self.call(Call::Clear(Bounds { now, from: sweep.from(), limit })).await {
-                Ok(Answer::Cleared(swept)) => swept,
-                Ok(_) => return Err(odd()),
-                Err(error) if error.kind == Kind::Busy && sweep.goes_on() => continue,
-                Err(error) => return Err(error),
-            };
-            let took = began.elapsed();
-            all = all.and(swept.cleared);
-            let more = sweep.hear(asked, &swept, took);
-            *self.sweep() = sweep;
-            if D::ONE_WRITER && swept.cleared.removed > 0 {
-                // Where it fails, whoever writes has to do it.
-                drop(self.call(Call::Tidy).await);
-            }
-            if !more {
-                break;
-            }
-            sleep(took).await;
-        }
-        Ok(all)
+        let mut all = Cleared::default();
+        let more = self.clear(now, batch, &mut all).await;
+        all.until(more)
     }
 
     /// In the order of the keys, by the primary key's index.

@@ -202,7 +202,7 @@ impl Database for MySql {
             query.execute(&mut *transaction).await?;
         }
         transaction.commit().await?;
-        Ok(Swept { cleared: Cleared { removed: keys.len(), sessions }, reached: None })
+        Ok(Swept { cleared: Cleared { removed: keys.len(), sessions, more: false }, reached: None })
     }
 
     async fn migrate<'a>(&'a self, connection: &'a mut MySqlConnection) -> Result<Vec<String>, sqlx::Error> {

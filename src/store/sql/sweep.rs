@@ -72,7 +72,7 @@ mod tests {
 
     fn swept(removed: usize, reached: Option<i64>) -> Swept {
         let reached = reached.map(Timestamp::from_millis);
-        Swept { cleared: Cleared { removed, sessions: removed }, reached }
+        Swept { cleared: Cleared { removed, sessions: removed, more: false }, reached }
     }
 
     #[test]
