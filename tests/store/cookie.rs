@@ -325,6 +325,58 @@ async fn a_revocation_lasts_until_the_last_copy_has_expired() {
     assert_eq!(rig.load(&renewed).await, Found::No, "it expires before what is known of it does");
 }
 
+/// An expiry for so many days from the last change on; 0 is that of the settings.
+fn days(days: u64) -> Directive {
+    let expiry = if days == 0 { Expiry::Default } else { Expiry::Idle(days * 24 * 3600) };
+    Directive::Expiry(Wish::So(expiry))
+}
+
+/// A logout reckons with cookies that the one it is shown tells nothing of: what came of it, and what it came of.
+#[tokio::test]
+async fn a_revocation_outlasts_a_cookie_that_was_made_longer_or_shorter_meanwhile() {
+    for expiries in [&[0, 300][..], &[300, 1], &[1, 300], &[0, 300, 1], &[300, 1, 399]] {
+        for fault in [None, Some(Fault::DoneBroken), Some(Fault::Broken)] {
+            let (spy, rig) = watched();
+            let begun = rig.commit(Found::No, ask([set(json!({"a": 1})), days(expiries[0])])).await;
+            let mut copies = vec![begun.unwrap().minted.unwrap()];
+            for expiry in &expiries[1..] {
+                let last = copies.last().expect("one");
+                copies.push(rig.request(last, [days(*expiry)]).await.minted.unwrap());
+            }
+            if let Some(fault) = fault {
+                spy.fail(Add, fault.clone());
+                spy.fail(Op::Replace, fault);
+            }
+            let [.., shown, made] = &copies[..] else { unreachable!("two at least") };
+            let late = rig.load(shown).await;
+            assert_eq!(rig.request(made, [Directive::Flush]).await.row, Row::Flush);
+            assert_eq!(rig.commit(late, ask([days(399)])).await.unwrap().row, Row::Gone);
+            for _ in 0..399 {
+                rig.wait(secs(24 * 3600));
+                for copy in &copies {
+                    let found = rig.load(copy).await;
+                    assert!(!matches!(found, Found::Live(_)), "{expiries:?}: {found:?}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_logout_under_the_cookie_of_before_ends_the_longer_one_too_whichever_comes_first() {
+    let (spy, rig) = watched();
+    let token = rig.begin(json!({"a": 1})).await;
+    let (logout, longer) = (rig.load(&token).await, rig.load(&token).await);
+    spy.calls();
+    let long = rig.commit(longer.clone(), ask([days(300)])).await.unwrap().minted.unwrap();
+    assert_eq!(spy.calls(), [Add], "it is noted, and nothing else is asked");
+    assert_eq!(rig.commit(logout.clone(), ask([Directive::Flush])).await.unwrap().row, Row::Flush);
+    assert_eq!(spy.calls(), [Add, Get, Op::Replace]);
+    assert_eq!(rig.commit(longer, ask([days(300)])).await.unwrap().row, Row::Gone);
+    rig.wait(secs(299 * 24 * 3600));
+    assert!(matches!(rig.load(&long).await, Found::Ended(_)));
+}
+
 #[tokio::test]
 async fn a_logout_whose_answer_was_lost_is_one() {
     for fault in [Fault::DoneBroken, Fault::DoneTimeout, Fault::Broken] {

@@ -12,8 +12,8 @@ use crate::time::Timestamp;
 
 /// What is done to the session that was found before the response may say so.
 enum Step {
-    /// It goes on, if it was not ended meanwhile.
-    Goes,
+    /// It goes on, if it was not ended meanwhile, and its last cookie expires then, as far as this one tells.
+    Goes(Timestamp),
     /// It ends so.
     Ends(Revoked),
 }
@@ -85,13 +85,16 @@ impl Cookie {
             Some((record, until)) => Some(self.mint(record, *until, now)?),
             None => None,
         };
+        let shown = self.last(live.record.expiry, live.until, now);
         // What can be refused comes first, and what can't be taken back last.
         let (step, minted) = match (old, created) {
             (Old::Touch(until), _) => {
-                (Step::Goes, Some(self.seal((&live.key, live.revision), &live.record, until, now)?))
+                let token = self.seal((&live.key, live.revision), &live.record, until, now)?;
+                (Step::Goes(self.last(live.record.expiry, until, now)), Some(token))
             }
             (Old::Save(record, until), _) => {
-                (Step::Goes, Some(self.seal((&live.key, new_revision()?), &record, until, now)?))
+                let token = self.seal((&live.key, new_revision()?), &record, until, now)?;
+                (Step::Goes(self.last(record.expiry, until, now)), Some(token))
             }
             (Old::Cycle, Some((successor, token))) => {
                 let after = new.as_ref().map(|(record, _)| &**record);
@@ -102,11 +105,12 @@ impl Cookie {
             (Old::End | Old::Cycle, created) => {
                 (Step::Ends(Revoked::Flushed), created.map(|(_, token)| token))
             }
-            (Old::Keep, created) => (Step::Goes, created.map(|(_, token)| token)),
+            (Old::Keep, created) => (Step::Goes(shown), created.map(|(_, token)| token)),
         };
         let stands = match step {
-            Step::Goes => self.revoked(&live.key, now).await?.is_none(),
-            Step::Ends(how) => self.revoke(&live.key, how, now, self.last(live, now), progress).await?,
+            Step::Goes(last) if last == shown => self.revoked(&live.key, now).await?.is_none(),
+            Step::Goes(last) => self.prolong(&live.key, now, last.max(shown), progress).await?,
+            Step::Ends(how) => self.revoke(&live.key, how, now, shown, progress).await?,
         };
         Ok(stands.then_some(Outcome { row, cookie, minted }))
     }
@@ -179,14 +183,28 @@ impl Cookie {
         list.revoke(id, how, now, until).await
     }
 
-    /// When the last copy of a session's cookie expires: other responses may have renewed it since this one was read.
-    /// What a response under way makes of its expiry nobody can know.
-    fn last(&self, live: &Live, now: Timestamp) -> Timestamp {
-        let renewed = match live.record.expiry {
+    /// Notes that a session has cookies that last for longer than each of them tells, where there is a list; `false` if
+    /// it has ended.
+    async fn prolong(
+        &self,
+        id: &Key,
+        now: Timestamp,
+        until: Timestamp,
+        progress: &Progress,
+    ) -> Result<bool, Error> {
+        let Some(list) = &self.list else { return Ok(true) };
+        progress.sends();
+        list.prolong(id, now, until).await
+    }
+
+    /// When the last cookie of a session expires, as one tells that has this expiry and end: other responses may have
+    /// renewed it since. Where two cookies tell another time, that is noted before there are two.
+    fn last(&self, expiry: Expiry, until: Timestamp, now: Timestamp) -> Timestamp {
+        let renewed = match expiry {
             Expiry::Default | Expiry::Browser => now.plus(self.rules.load().cookies.age),
             Expiry::Idle(secs) => now.plus(Duration::from_secs(secs)),
             Expiry::At(date) => date,
         };
-        renewed.max(live.until).min(now.plus(LONGEST_COOKIE))
+        renewed.max(until).min(now.plus(LONGEST_COOKIE))
     }
 }

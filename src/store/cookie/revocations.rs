@@ -2,19 +2,24 @@
 //!
 //! What lies there is text for whoever looks, and no data of anybody's: `revoked F` of a session that was flushed,
 //! `revoked C <id> <milliseconds>` of one that goes on under another id since then, and `revoked S …` of one that goes
-//! on as another user's.
+//! on as another user's. `prolong P` is of a session that lives: one of its cookies expires later than another one would
+//! make believe that is shown at its logout, so the id will stay for as long as any cookie can.
 
 use bytes::Bytes;
 
 use crate::session::Key;
+use crate::session::expiry::LONGEST_COOKIE;
 use crate::store::boxed::Boxed;
 use crate::store::engine::{Engine, Stored, Swap, Worth};
 use crate::store::write::{insist, new_revision, unknown};
 use crate::store::{Error, Kind};
 use crate::time::Timestamp;
 
-/// What every value begins with. As in a record the ninth byte is the kind, and it is none of a session.
+/// What the values of sessions that ended begin with. As in a record the ninth byte is the kind, and it is none of a
+/// session.
 const FORM: &str = "revoked ";
+/// A session that lives on.
+const PROLONGED: &str = "prolong P";
 
 /// How a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,11 +37,21 @@ pub(super) enum Revoked {
     },
 }
 
-impl Revoked {
+/// What is noted of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Note {
+    /// It ended.
+    Revoked(Revoked),
+    /// It lives, and has a cookie that others know nothing of.
+    Prolonged,
+}
+
+impl Note {
     fn write(self) -> Bytes {
         match self {
-            Self::Flushed => format!("{FORM}F").into(),
-            Self::Cycled { successor, at, same_user } => {
+            Self::Prolonged => Bytes::from_static(PROLONGED.as_bytes()),
+            Self::Revoked(Revoked::Flushed) => format!("{FORM}F").into(),
+            Self::Revoked(Revoked::Cycled { successor, at, same_user }) => {
                 let kind = if same_user { 'C' } else { 'S' };
                 format!("{FORM}{kind} {successor} {}", at.as_millis()).into()
             }
@@ -44,18 +59,27 @@ impl Revoked {
     }
 
     fn read(value: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(value).ok()?.strip_prefix(FORM)?;
-        let mut words = text.split(' ');
+        let text = std::str::from_utf8(value).ok()?;
+        if text == PROLONGED {
+            return Some(Self::Prolonged);
+        }
+        let mut words = text.strip_prefix(FORM)?.split(' ');
         let read = match words.next()? {
-            "F" => Self::Flushed,
-            kind @ ("C" | "S") => Self::Cycled {
+            "F" => Revoked::Flushed,
+            kind @ ("C" | "S") => Revoked::Cycled {
                 successor: Key::from_hex(words.next()?.as_bytes())?,
                 at: Timestamp::from_millis(words.next()?.parse().ok()?),
                 same_user: kind == "C",
             },
             _ => return None,
         };
-        words.next().is_none().then_some(read)
+        words.next().is_none().then_some(Self::Revoked(read))
+    }
+
+    /// What lies under an id.
+    fn of(there: &Stored, id: &Key) -> Result<Self, Error> {
+        Self::read(&there.value)
+            .ok_or_else(|| Error::new(Kind::Corrupt, format!("the revocation {id} is corrupt")))
     }
 }
 
@@ -73,15 +97,15 @@ impl Revocations {
     /// # Errors
     /// If the engine can't say, or says what makes no sense: then nobody knows, of that session alone.
     pub(super) async fn look(&self, id: &Key, now: Timestamp) -> Result<Option<Revoked>, Error> {
-        let Some(there) = self.0.get(id).await? else { return Ok(None) };
-        if there.until <= now {
-            return Ok(None);
-        }
-        let corrupt = || Error::new(Kind::Corrupt, format!("the revocation {id} is corrupt"));
-        Revoked::read(&there.value).map(Some).ok_or_else(corrupt)
+        let there = self.0.get(id).await?.filter(|there| there.until > now);
+        Ok(match there.map(|there| Note::of(&there, id)).transpose()? {
+            Some(Note::Revoked(how)) => Some(how),
+            Some(Note::Prolonged) | None => None,
+        })
     }
 
-    /// Revokes a session; `false` if it was before.
+    /// Revokes a session whose cookies have all expired by `until`, or, if it was prolonged, by when any has; `false` if
+    /// it was revoked before.
     ///
     /// # Errors
     /// If the engine can't be written.
@@ -92,23 +116,57 @@ impl Revocations {
         now: Timestamp,
         until: Timestamp,
     ) -> Result<bool, Error> {
-        let new = Stored { value: how.write(), revision: new_revision()?, until };
+        self.note(id, Note::Revoked(how), now, until).await
+    }
+
+    /// Notes that a session has a cookie which is good until `until`, as its others don't tell; `false` if it was revoked
+    /// before. Whoever ends it from now on reckons with that, from whichever of its cookies.
+    ///
+    /// # Errors
+    /// If the engine can't be written.
+    pub(super) async fn prolong(&self, id: &Key, now: Timestamp, until: Timestamp) -> Result<bool, Error> {
+        self.note(id, Note::Prolonged, now, until).await
+    }
+
+    /// Notes something of a session that covers it until `until`; `false` if it was revoked before.
+    async fn note(&self, id: &Key, note: Note, now: Timestamp, until: Timestamp) -> Result<bool, Error> {
+        let longest = now.plus(LONGEST_COOKIE);
+        let first = if note == Note::Prolonged { longest } else { until };
+        let mut new = Stored { value: note.write(), revision: new_revision()?, until: first };
+        let mut doubtful = false;
         // It is the last that may go for want of room: without it a session that was ended is there again.
-        let (added, lost) = insist(|| self.0.add(id, new.clone(), Worth::Known)).await?;
-        if added {
-            return Ok(true);
-        }
-        let doubt = |error: Error| if lost { unknown(None, &error.detail) } else { error };
-        match self.0.get(id).await.map_err(doubt)? {
-            // The first try was ours, and its answer was lost.
-            Some(there) if lost && there.revision == new.revision => {
-                self.0.confirm(id, Some(new.revision)).await.map_err(doubt)
+        let worth = Worth::Known;
+        let mut seen = None;
+        loop {
+            let doubt = |error: Error| if doubtful { unknown(None, &error.detail) } else { error };
+            let (done, lost) = match seen {
+                None => insist(|| self.0.add(id, new.clone(), worth)).await.map_err(doubt)?,
+                Some(seen) => {
+                    let replace = || self.0.replace(id, seen, new.clone(), worth);
+                    let (swap, lost) = insist(replace).await.map_err(doubt)?;
+                    (swap == Swap::Done, lost)
+                }
+            };
+            if done {
+                return Ok(true);
             }
-            // What has ended, and was not cleared yet, still has the place.
-            Some(there) if there.until <= now => {
-                Ok(self.0.replace(id, there.revision, new, Worth::Known).await.map_err(doubt)? == Swap::Done)
+            doubtful |= lost;
+            let doubt = |error: Error| if doubtful { unknown(None, &error.detail) } else { error };
+            let there = self.0.get(id).await.map_err(doubt)?;
+            seen = there.as_ref().map(|there| there.revision);
+            match there {
+                // The first try was ours, and its answer was lost.
+                Some(there) if doubtful && there.revision == new.revision => {
+                    return self.0.confirm(id, seen).await.map_err(doubt);
+                }
+                // What has ended, and was not cleared yet, still has the place.
+                Some(there) if there.until > now => match Note::of(&there, id).map_err(doubt)? {
+                    Note::Revoked(_) => return Ok(false),
+                    Note::Prolonged if note == Note::Prolonged && there.until >= until => return Ok(true),
+                    Note::Prolonged => new.until = longest,
+                },
+                _ => {}
             }
-            _ => Ok(false),
         }
     }
 
@@ -142,15 +200,15 @@ mod tests {
     #[test]
     fn what_is_written_is_read_and_nothing_else() {
         for revoked in [Revoked::Flushed, cycled(true), cycled(false)] {
-            let value = revoked.write();
-            assert_eq!(Revoked::read(&value), Some(revoked));
+            let value = Note::Revoked(revoked).write();
+            assert_eq!(Note::read(&value), Some(Note::Revoked(revoked)));
             assert!(!codec::is_session(&value), "clearing counts sessions, and it is none");
             for bad in [&value[1..], &[&value[..], b" x"].concat(), &value[..value.len() - 1]] {
-                assert_ne!(Revoked::read(bad), Some(revoked), "{bad:?}");
+                assert_ne!(Note::read(bad), Some(Note::Revoked(revoked)), "{bad:?}");
             }
         }
         for bad in ["", "revoked", "revoked X", "revoked C", "revoked C 08 5", "lease", "1:AAAAAAL"] {
-            assert_eq!(Revoked::read(bad.as_bytes()), None, "{bad}");
+            assert_eq!(Note::read(bad.as_bytes()), None, "{bad}");
         }
     }
 
