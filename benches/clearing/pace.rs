@@ -60,8 +60,10 @@ impl Pace {
     pub fn new(address: SocketAddr, connections: usize, rate: f64) -> Self {
         let cookies = (0..connections).map(|_| {
             let mut browser = Browser::new(address);
-            browser.get(Dialect::Coatroom.login());
-            let (name, value) = browser.jar.into_iter().next().expect("a login sets a cookie");
+            let reply = browser.get(Dialect::Coatroom.login());
+            let Some((name, value)) = browser.jar.into_iter().next() else {
+                panic!("a login sets a cookie: {reply:?}")
+            };
             format!("{name}={value}")
         });
         let pause = Duration::from_secs_f64(connections as f64 / rate);

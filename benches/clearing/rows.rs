@@ -3,6 +3,7 @@
 //! Keys are random, and so are the instants: what is cleared together lies nowhere together, neither in the table nor
 //! in the index of its keys.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
@@ -33,7 +34,10 @@ impl Shelf {
         match name {
             "sqlite" => {
                 let folder = tempfile::tempdir().expect("a folder");
-                super::runtime().block_on(fill(&file(folder.path()), rows)).expect("SQLite makes the rows");
+                let file = file(folder.path());
+                super::runtime().block_on(fill(&file, rows)).expect("SQLite makes the rows");
+                // The first who commits would wait for all of them to reach the disk.
+                File::open(&file).and_then(|file| file.sync_all()).expect("the disk takes the rows");
                 Self::Sqlite(folder)
             }
             "postgres" => {
