@@ -17,10 +17,10 @@ use super::database::Swept;
 use crate::time::Timestamp;
 
 /// Rows of a statement at least and at most.
-const FEWEST: usize = 10;
+const FEWEST: usize = 5;
 const MOST: usize = 500;
 /// What a statement is to take at most.
-const LONG: Duration = Duration::from_millis(2);
+const LONG: Duration = Duration::from_micros(1500);
 
 /// Where clearing is.
 #[derive(Clone, Copy, Debug)]
@@ -84,10 +84,10 @@ mod tests {
             sweep.rows
         };
         let (quick, fair, slow) = (LONG / 4, LONG * 3 / 4, LONG * 2);
-        assert_eq!([rows(quick, None), rows(quick, None), rows(fair, None)], [20, 40, 40]);
-        assert_eq!(rows(quick, Some(5)), 40, "so few say nothing");
-        assert_eq!([quick; 5].map(|took| rows(took, None)), [80, 160, 320, 500, 500]);
-        assert_eq!([slow; 7].map(|took| rows(took, None)), [250, 125, 62, 31, 15, 10, 10]);
+        assert_eq!([rows(quick, None), rows(quick, None), rows(fair, None)], [10, 20, 20]);
+        assert_eq!(rows(quick, Some(3)), 20, "so few say nothing");
+        assert_eq!([quick; 5].map(|took| rows(took, None)), [40, 80, 160, 320, 500]);
+        assert_eq!([slow; 7].map(|took| rows(took, None)), [250, 125, 62, 31, 15, 7, 5]);
     }
 
     #[test]
