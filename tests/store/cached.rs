@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use bytes::Bytes;
+use coatroom::session::policy::Interval;
 use coatroom::session::record::Revision;
 use coatroom::session::{Directive, Found, Key, Row};
 use coatroom::store::cached::{Cached, Counts};
@@ -13,7 +14,7 @@ use coatroom::store::file::File;
 use coatroom::store::memory::Memory;
 use coatroom::store::redis::Redis;
 use coatroom::store::sql::{Postgres, Sql};
-use coatroom::store::{CacheOnError, Config, Error};
+use coatroom::store::{CacheOnError, Config, Error, Unsealed};
 use coatroom::time::{Clock, Timestamp};
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -26,7 +27,7 @@ use super::served::Served;
 use super::shaky::Shaky;
 use super::spy::Op::{self, Add, Get, Remove, Replace};
 use super::spy::{Fault, Spy};
-use super::support::{AGE, Rig, ask, counter, key, memory, revision, secs, set};
+use super::support::{AGE, Rig, ask, counter, key, length, memory, revision, secs, set};
 use super::{file, sql};
 use crate::support::Redis as Server;
 
@@ -235,6 +236,55 @@ async fn a_save_of_unknown_outcome_is_not_read_back_from_the_cache() {
     }
 }
 
+/// The same, of a session that leaves no memory: the second try finds nothing, and nobody reads anything back.
+#[tokio::test(start_paused = true)]
+async fn a_logout_of_unknown_outcome_is_not_acknowledged_while_the_cache_has_what_it_ended() {
+    let one = Watched::new(CacheOnError::Wait);
+    let forgetful = |rig: &Rig| rig.with(|config| config.ended_memory = length(0));
+    let (rig, other) = (forgetful(&one.rig), one.beside());
+    let token = rig.begin(json!({"user_id": 1})).await;
+    let found = rig.load(&token).await;
+    one.cut_off();
+    one.database.fail(Remove, Fault::DoneBroken);
+    let before = Instant::now();
+    let logout = tokio::spawn(async move { rig.commit(found, ask([Directive::Flush])).await });
+    while one.counts.waits.get() == 0 && !logout.is_finished() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(other.rig.data(&token).await, Some(json!({"user_id": 1})), "nobody has been told of it yet");
+    one.rig.wait(LEASE);
+    assert_eq!(logout.await.unwrap().unwrap().row, Row::Flush);
+    assert!(before.elapsed() >= LEASE && one.database.is_spent());
+    assert_eq!(forgetful(&other.rig).load(&token).await, Found::No);
+}
+
+/// A write whose connection broke is done late, after it was looked for; the next try is refused, by itself so to say.
+#[tokio::test(start_paused = true)]
+async fn a_write_that_is_done_after_it_was_looked_for_is_not_read_back_before_others_read_it() {
+    let (database, cache) = (Spy::new(memory()), Spy::new(memory()));
+    let config = Config { commit_timeout: length(3), ..Config::default() };
+    let engine = Cached::new(database.clone(), cache.clone(), &config, Clock::system(), counts());
+    let there = |revision: Option<Stored>| revision.map(|there| there.revision);
+    assert_eq!(database.add(&key(1), number(0, revision(1)), Worth::Known).await, Ok(true));
+    for op in [Get, Add, Replace, Remove] {
+        (0..200).for_each(|_| cache.fail(op, Fault::Unreachable));
+    }
+    let at = key(1);
+    let save = || engine.replace(&at, revision(1), number(1, revision(2)), Worth::Known);
+    database.fail(Replace, Fault::Broken);
+    assert!(save().await.is_err());
+    assert_eq!(there(engine.get(&key(1)).await.unwrap()), Some(revision(1)));
+    let late = database.sound();
+    assert_eq!(
+        late.replace(&key(1), revision(1), number(1, revision(2)), Worth::Known).await,
+        Ok(Swap::Done)
+    );
+    assert_eq!(save().await, Ok(Swap::Changed));
+    let before = Instant::now();
+    assert_eq!(there(engine.get(&key(1)).await.unwrap()), Some(revision(2)));
+    assert!(before.elapsed() >= LEASE, "{:?}", before.elapsed());
+}
+
 /// One that met another's write reads what that one wrote, whatever the cache says.
 #[tokio::test(start_paused = true)]
 async fn a_save_that_met_another_is_decided_on_what_is_in_the_database() {
@@ -254,6 +304,74 @@ async fn a_save_that_met_another_is_decided_on_what_is_in_the_database() {
     one.rig.wait(LEASE);
     slow.await.unwrap().unwrap();
     assert_eq!(one.rig.data(&token).await, Some(json!({"n": 2})));
+}
+
+/// A touch that seals anew is a write under the revision that it met, so that one that began before may still be done
+/// after it: what the touch wrote is not filled, or a logout would be undone for as long as that lies there.
+#[tokio::test(start_paused = true)]
+async fn a_touch_that_seals_anew_never_fills_over_a_write_that_came_after_it() {
+    for logout in [true, false] {
+        let one = Watched::new(CacheOnError::Wait);
+        let other = one.beside();
+        let sealing = |watched: &Watched| {
+            let prolonging = watched.rig.with(|config| {
+                config.save_every_request = true;
+                config.touch_interval = Interval::Every(length(0));
+            });
+            prolonging.sealing(&[1], Unsealed::Read)
+        };
+        let (touches, writes) = (sealing(&one), sealing(&other));
+        let token = touches.begin(json!({"n": 0})).await;
+        touches.wait(secs(1));
+        let (to_touch, to_write) = (touches.load(&token).await, writes.load(&token).await);
+        let (marked, touched) = (super::spy::Latch::new(), super::spy::Latch::new());
+        other.database.fail(Replace, Fault::Hold(marked.clone()));
+        let change = if logout { Directive::Flush } else { set(json!({"n": 1})) };
+        let rig = writes.clone();
+        let write = tokio::spawn(async move { rig.commit(to_write, ask([change])).await });
+        marked.reached().await;
+        one.cache.fail(Replace, Fault::None);
+        [Replace, Remove].map(|op| one.cache.fail(op, Fault::Hold(touched.clone())));
+        let rig = touches.clone();
+        let touch = tokio::spawn(async move { rig.commit(to_touch, ask([])).await });
+        touched.reached().await;
+        marked.release();
+        let row = write.await.unwrap().unwrap().row;
+        assert_eq!(row, if logout { Row::Flush } else { Row::Save });
+        touched.release();
+        assert_eq!(touch.await.unwrap().unwrap().row, Row::Touch);
+        for rig in [&touches, &writes] {
+            match rig.load(&token).await {
+                Found::Ended(_) if logout => {}
+                Found::Live(_) if !logout => assert_eq!(rig.data(&token).await, Some(json!({"n": 1}))),
+                found => panic!("{found:?}"),
+            }
+        }
+    }
+}
+
+/// A write that could not put its marker finds that of another one, which came before it and fills what it wrote.
+#[tokio::test(start_paused = true)]
+async fn a_marker_of_an_earlier_write_is_no_word_for_a_later_one() {
+    let one = Watched::new(CacheOnError::Wait);
+    let other = one.beside();
+    let token = one.rig.begin(json!({"n": 0})).await;
+    let found = one.rig.load(&token).await;
+    let latch = super::spy::Latch::new();
+    one.cache.fail(Replace, Fault::None);
+    one.cache.fail(Replace, Fault::Hold(latch.clone()));
+    let rig = one.rig.clone();
+    let first = tokio::spawn(async move { rig.commit(found, ask([set(json!({"n": 1}))])).await });
+    latch.reached().await;
+    // The load is answered, and the look before the marker is not.
+    [Fault::None, Fault::Unreachable].map(|fault| other.cache.fail(Get, fault));
+    assert_eq!(other.rig.request(&token, [set(json!({"n": 2}))]).await.row, Row::Save);
+    assert!(other.cache.is_spent());
+    latch.release();
+    assert_eq!(first.await.unwrap().unwrap().row, Row::Save);
+    for who in [&one, &other] {
+        assert_eq!(who.rig.data(&token).await, Some(json!({"n": 2})));
+    }
 }
 
 /// A cache that ends values by its own clock, as servers do.
@@ -320,6 +438,14 @@ async fn add_one(sidecar: &Sidecar, acked: &AtomicU64, mine: Revision) -> bool {
     done
 }
 
+/// Writes the same again under the same revision, as a touch does that seals anew.
+async fn touch(sidecar: &Sidecar) {
+    if let Ok(Some(seen)) = sidecar.get(&key(1)).await {
+        let again = number(read(&seen), seen.revision);
+        drop(sidecar.replace(&key(1), seen.revision, again, Worth::Known).await);
+    }
+}
+
 /// Two sidecars, readers and writers, a database and a cache that are late and fail, a cache that loses everything now
 /// and then: whatever happens when, nobody reads less than what was acknowledged before the reading began.
 async fn history(seed: u64) -> (u64, u64) {
@@ -348,7 +474,9 @@ async fn history(seed: u64) -> (u64, u64) {
                     break;
                 }
                 sleep(Duration::from_millis(random.random_range(0..60))).await;
-                if n < 2 {
+                if n < 2 && random.random_range(0..3) == 0 {
+                    touch(&sidecar).await;
+                } else if n < 2 {
                     add_one(&sidecar, &acked, revision((n + 2) << 32 | turn)).await;
                 } else {
                     let floor = acked.load(SeqCst);

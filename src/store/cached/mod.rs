@@ -18,7 +18,8 @@
 //!   after that has put its claim later, and so read later.
 //! - Where it can't come to such a moment, because the cache doesn't answer, all that is older has gone of itself L after
 //!   the write: that is when it is acknowledged (`store.cache_on_error = "wait"`), or at once (`"fast"`, counted).
-//! - A write whose outcome the database leaves open is treated likewise by whoever reads it back.
+//! - A write whose outcome the database leaves open is treated likewise by whoever reads it back, and so is one that is
+//!   refused after that, for the first one may have been what it met.
 //! - A new session is filled by who first reads it: nothing that arrives late can bring back what it was at first.
 //!
 //! A cache that fails over to a replica which has not seen everything is a cache that can bring something back: for up to
@@ -29,6 +30,7 @@ mod entry;
 mod shelf;
 
 use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -60,13 +62,18 @@ pub struct Cached<D, C> {
     counts: Counts,
     /// Keys whose next reading is not left to the cache.
     doubts: DashMap<Key, Doubt>,
+    /// When the answer to a write of ours was lost last, which may be done later than the next one is refused.
+    lost: DashMap<Key, Instant>,
+    /// Milliseconds for which that counts: nobody sends a write again after `store.commit_timeout`.
+    again: AtomicU64,
 }
 
 /// Why the cache is not asked.
 #[derive(Clone, Copy, PartialEq)]
 struct Doubt {
     since: Instant,
-    /// A write of ours may have happened; else it met another one's, and did not.
+    /// A write of ours may have happened, and whoever reads that back acknowledges it; else it met another one's, and
+    /// did not.
     open: bool,
 }
 
@@ -81,6 +88,8 @@ impl<D: Engine, C: Engine> Cached<D, C> {
             clock,
             counts,
             doubts: DashMap::new(),
+            lost: DashMap::new(),
+            again: AtomicU64::new(millis(config.commit_timeout.0)),
         }
     }
 
@@ -121,7 +130,9 @@ impl<D: Engine, C: Engine> Cached<D, C> {
         for _ in 0..TRIES {
             let Some(there) = self.cache.get(key).await else { return false };
             let Some(there) = there else { return true };
-            if matches!(Entry::decode(&there.value), Some(Entry::Marker)) {
+            // One that was put over ours is of a write that began later, and came later or not at all. Without one of
+            // ours it may be of a write that came before, and fills what it wrote.
+            if marker.is_some() && matches!(Entry::decode(&there.value), Some(Entry::Marker)) {
                 return true;
             }
             match self.cache.remove(key, there.revision).await {
@@ -172,12 +183,27 @@ impl<D: Engine, C: Engine> Cached<D, C> {
     }
 
     /// Leaves the next reading of a key to the database.
-    fn doubt(&self, key: &Key, open: bool) {
+    fn doubt(&self, key: &Key, lost: bool) {
         if self.doubts.len() >= MANY {
             // By then the cache has nothing of that time, and nobody reads back any longer.
             self.doubts.retain(|_, doubt| doubt.since.elapsed() < self.lease);
         }
-        self.doubts.insert(*key, Doubt { since: Instant::now(), open });
+        if lost {
+            if self.lost.len() >= MANY {
+                self.lost.retain(|_, at| self.may_be_ours(*at));
+            }
+            self.lost.insert(*key, Instant::now());
+        }
+        self.doubts.insert(*key, Doubt { since: Instant::now(), open: self.lost_one(key) });
+    }
+
+    /// Was the answer to a write of this key lost that is perhaps being sent again?
+    fn lost_one(&self, key: &Key) -> bool {
+        self.lost.get(key).is_some_and(|at| self.may_be_ours(*at))
+    }
+
+    fn may_be_ours(&self, at: Instant) -> bool {
+        at.elapsed() < Duration::from_millis(self.again.load(Relaxed))
     }
 
     /// Reads the database, and has the cache forget what may be older. What is read back may be acknowledged then.
@@ -212,6 +238,10 @@ impl<D: Engine, C: Engine> Cached<D, C> {
         }
         Ok(found)
     }
+}
+
+fn millis(length: Duration) -> u64 {
+    u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl<D: Engine, C: Engine> Engine for Cached<D, C> {
@@ -253,7 +283,10 @@ impl<D: Engine, C: Engine> Engine for Cached<D, C> {
     }
 
     async fn replace(&self, key: &Key, seen: Revision, new: Stored, worth: Worth) -> Result<Swap, Error> {
-        self.write(key, Some(&new), self.database.replace(key, seen, new.clone(), worth)).await
+        // Under the same revision (a touch that seals anew) it hides from a write that began before and is done after
+        // it: that one finds a marker and takes it for a later write's. So it is not filled.
+        let fills = (new.revision != seen).then_some(&new);
+        self.write(key, fills, self.database.replace(key, seen, new.clone(), worth)).await
     }
 
     async fn touch(&self, key: &Key, seen: Revision, until: Timestamp) -> Result<Swap, Error> {
@@ -270,8 +303,14 @@ impl<D: Engine, C: Engine> Engine for Cached<D, C> {
         Some(async move { self.write(&old, Some(&ended), step).await })
     }
 
+    /// Whoever has found something has read it back. Of nothing a refused write has told, and where the answer to the
+    /// one before it was lost, that one may have made it so.
     async fn confirm(&self, key: &Key, seen: Option<Revision>) -> Result<bool, Error> {
-        self.database.confirm(key, seen).await
+        let stands = self.database.confirm(key, seen).await?;
+        if stands && seen.is_none() && self.lost_one(key) {
+            self.settle(key, None, None).await;
+        }
+        Ok(stands)
     }
 
     async fn clear_expired(&self, now: Timestamp, batch: usize) -> Result<Cleared, Error> {
@@ -290,5 +329,6 @@ impl<D: Engine, C: Engine> Engine for Cached<D, C> {
     fn reload(&self, config: &Config) {
         self.database.reload(config);
         self.cache.reload(config);
+        self.again.store(millis(config.commit_timeout.0), Relaxed);
     }
 }
