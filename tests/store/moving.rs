@@ -142,6 +142,28 @@ async fn one_that_stands_still_on_its_way_is_brought_on_by_whoever_comes() {
     }
 }
 
+/// The old store says that it is leaving still, and somebody who knows of the new one alone has gone on with it.
+#[tokio::test]
+async fn one_that_was_changed_where_it_went_is_not_brought_there_again() {
+    for copied in [false, true] {
+        let one = Watched::new(Home::New);
+        let [old, new] = one.alone();
+        let token = old.begin(json!({"n": 0})).await;
+        if copied {
+            assert_eq!(one.copier().0.copy(&Watched::key(&token)).await, Ok(Fate::Done));
+        }
+        let latch = one.old.hold(Remove);
+        let (rig, shown) = (one.rig.clone(), token.clone());
+        let slow = tokio::spawn(async move { rig.data(&shown).await });
+        latch.reached().await;
+        new.request(&token, [set(json!({"n": 1}))]).await;
+        assert_eq!(one.beside(Home::New).rig.data(&token).await, Some(json!({"n": 1})));
+        latch.release();
+        assert_eq!(slow.await.unwrap(), Some(json!({"n": 1})));
+        assert_eq!((old.load(&token).await, new.data(&token).await), (Found::No, Some(json!({"n": 1}))));
+    }
+}
+
 #[tokio::test]
 async fn one_whose_place_was_lost_gets_another_one() {
     let one = Watched::new(Home::New);

@@ -149,8 +149,9 @@ impl<O: Engine, N: Engine> Moving<O, N> {
                 }
                 return self.end(key, at).await;
             }
-            // It was ended by somebody who knows of the new store alone.
-            Some(there) if Entry::of(there) == Entry::Other => {
+            // It was ended, or changed, by somebody who knows of the new store alone, or of an old one that had let it go:
+            // what was there before its place is known by its revision, and was put over.
+            Some(there) if matches!(Entry::of(there), Entry::Other | Entry::Session) => {
                 self.old.remove(key, at).await?;
                 return Ok(false);
             }
