@@ -5,6 +5,8 @@
 //! on as another user's. `prolong P` is of a session that lives: one of its cookies expires later than another one would
 //! make believe that is shown at its logout, so the id will stay for as long as any cookie can.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use crate::session::Key;
@@ -20,6 +22,10 @@ use crate::time::Timestamp;
 const FORM: &str = "revoked ";
 /// A session that lives on.
 const PROLONGED: &str = "prolong P";
+
+/// How much longer than the last cookie a revocation lasts: for clocks that are apart, and for who sealed one while it
+/// was written. A cookie that is good for a second longer than its revocation is good for ever.
+const MARGIN: Duration = Duration::from_secs(3600);
 
 /// How a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,8 +136,8 @@ impl Revocations {
 
     /// Notes something of a session that covers it until `until`; `false` if it was revoked before.
     async fn note(&self, id: &Key, note: Note, now: Timestamp, until: Timestamp) -> Result<bool, Error> {
-        let longest = now.plus(LONGEST_COOKIE);
-        let first = if note == Note::Prolonged { longest } else { until };
+        let longest = now.plus(LONGEST_COOKIE + MARGIN);
+        let first = if note == Note::Prolonged { longest } else { until.plus(MARGIN) };
         let mut new = Stored { value: note.write(), revision: new_revision()?, until: first };
         let mut doubtful = false;
         // It is the last that may go for want of room: without it a session that was ended is there again.
@@ -162,7 +168,9 @@ impl Revocations {
                 // What has ended, and was not cleared yet, still has the place.
                 Some(there) if there.until > now => match Note::of(&there, id).map_err(doubt)? {
                     Note::Revoked(_) => return Ok(false),
-                    Note::Prolonged if note == Note::Prolonged && there.until >= until => return Ok(true),
+                    Note::Prolonged if note == Note::Prolonged && there.until >= until.plus(MARGIN) => {
+                        return Ok(true);
+                    }
                     Note::Prolonged => new.until = longest,
                 },
                 _ => {}
@@ -178,8 +186,6 @@ impl Revocations {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use prometheus::IntCounter;
 
     use super::*;
@@ -214,11 +220,12 @@ mod tests {
 
     #[tokio::test]
     async fn the_first_who_revokes_a_session_says_how() {
-        let (list, until) = (list(), NOW.plus(Duration::from_secs(60)));
+        let (list, last) = (list(), NOW.plus(Duration::from_secs(60)));
+        let until = last.plus(MARGIN);
         assert_eq!(list.look(&ID, NOW).await, Ok(None));
-        assert_eq!(list.revoke(&ID, cycled(true), NOW, until).await, Ok(true));
-        assert_eq!(list.revoke(&ID, Revoked::Flushed, NOW, until).await, Ok(false));
-        assert_eq!(list.look(&ID, NOW).await, Ok(Some(cycled(true))));
+        assert_eq!(list.revoke(&ID, cycled(true), NOW, last).await, Ok(true));
+        assert_eq!(list.revoke(&ID, Revoked::Flushed, NOW, last).await, Ok(false));
+        assert_eq!(list.look(&ID, last).await, Ok(Some(cycled(true))), "a clock may be behind");
         assert_eq!(list.look(&ID, until).await, Ok(None), "the cookie has expired by then");
         assert_eq!(
             list.revoke(&ID, Revoked::Flushed, until, until.plus(Duration::from_secs(1))).await,
