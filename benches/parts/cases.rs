@@ -107,7 +107,14 @@ fn live(data: &str, rules: &Rules) -> Box<Live> {
     let data = Data::from_text(data.to_owned().into());
     let record = Record { data, ..Record::new(rules.jar.scope(), NOW) };
     let until = NOW.plus(Duration::from_secs(3600));
-    Box::new(Live { key: Key::of("", &token()), record, revision: revision(), until, history: [None; 3] })
+    Box::new(Live {
+        key: Key::of("", &token()),
+        record,
+        revision: revision(),
+        until,
+        history: [None; 3],
+        age: Duration::ZERO,
+    })
 }
 
 /// A session of some 5 KB: 40 entries.

@@ -410,5 +410,6 @@ fn live(record: Record) -> Live {
         revision: Revision::from_bits(u64::MAX).expect("it is not 0"),
         until: Timestamp::MAX,
         history: [None; 3],
+        age: Duration::ZERO,
     }
 }

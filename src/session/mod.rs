@@ -13,6 +13,8 @@ pub mod record;
 pub mod refusal;
 pub mod token;
 
+use std::time::Duration;
+
 use crate::time::Timestamp;
 pub use data::Data;
 pub use directive::{Changes, Condition, Cycle, Directive};
@@ -37,6 +39,8 @@ pub struct Live {
     pub until: Timestamp,
     /// The revisions before this one.
     pub history: History,
+    /// `cookie.age` as it was when the cookie was made that this lies in; zero in a store, where an end can be moved.
+    pub age: Duration,
 }
 
 /// A token that was ended, but is still remembered.

@@ -393,6 +393,7 @@ mod tests {
             revision: Revision::from_bits(7).unwrap(),
             until: at(1800).plus(AGE),
             history: [None; 3],
+            age: Duration::ZERO,
         }
     }
 

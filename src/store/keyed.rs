@@ -241,10 +241,10 @@ impl<E: Engine> Store for Keyed<E> {
 }
 
 fn live(key: Key, record: Record, history: History, stored: &Stored) -> Live {
-    Live { key, record, revision: stored.revision, until: stored.until, history }
+    Live { key, record, revision: stored.revision, until: stored.until, history, age: Duration::ZERO }
 }
 
 /// A session as it was before it was cycled; it lives as long as what goes on after it.
 const fn before_cycle(key: Key, record: Record, revision: Revision, tip: &Live) -> Live {
-    Live { key, record, revision, until: tip.until, history: [None; 3] }
+    Live { key, record, revision, until: tip.until, history: [None; 3], age: Duration::ZERO }
 }

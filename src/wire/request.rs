@@ -348,6 +348,7 @@ mod tests {
             revision: Revision::from_bits(u64::MAX).unwrap(),
             until: Timestamp::MAX,
             history: [None; 3],
+            age: Duration::ZERO,
         }
     }
 

@@ -331,7 +331,9 @@ async fn a_touch_that_seals_anew_never_fills_over_a_write_that_came_after_it() {
         let write = tokio::spawn(async move { rig.commit(to_write, ask([change])).await });
         marked.reached().await;
         one.cache.fail(Replace, Fault::None);
-        [Replace, Remove].map(|op| one.cache.fail(op, Fault::Hold(touched.clone())));
+        for op in [Replace, Remove] {
+            one.cache.fail(op, Fault::Hold(touched.clone()));
+        }
         let rig = touches.clone();
         let touch = tokio::spawn(async move { rig.commit(to_touch, ask([])).await });
         touched.reached().await;
@@ -364,7 +366,9 @@ async fn a_marker_of_an_earlier_write_is_no_word_for_a_later_one() {
     let first = tokio::spawn(async move { rig.commit(found, ask([set(json!({"n": 1}))])).await });
     latch.reached().await;
     // The load is answered, and the look before the marker is not.
-    [Fault::None, Fault::Unreachable].map(|fault| other.cache.fail(Get, fault));
+    for fault in [Fault::None, Fault::Unreachable] {
+        other.cache.fail(Get, fault);
+    }
     assert_eq!(other.rig.request(&token, [set(json!({"n": 2}))]).await.row, Row::Save);
     assert!(other.cache.is_spent());
     latch.release();

@@ -377,6 +377,27 @@ async fn a_logout_under_the_cookie_of_before_ends_the_longer_one_too_whichever_c
     assert!(matches!(rig.load(&long).await, Found::Ended(_)));
 }
 
+/// A cookie tells how long those of its time are good for, whatever `cookie.age` is when it is shown.
+#[tokio::test]
+async fn a_revocation_reckons_with_the_age_that_was_and_one_that_differs_is_noted() {
+    let hour = secs(3600);
+    for (age, noted) in [(secs(60), false), (AGE, false), (10 * AGE, true)] {
+        let (spy, rig) = watched();
+        let (old, saved) = (rig.begin(json!({"a": 1})).await, rig.begin(json!({"b": 1})).await);
+        let mut reloaded = rules(&rig.config, &rig.codec, secs(60));
+        reloaded.cookies.age = age;
+        rig.store.reload(&Config::default(), reloaded);
+        rig.wait(secs(10));
+        let keys = [live(rig.load(&old).await).key, live(rig.load(&saved).await).key];
+        assert_eq!(rig.request(&old, [Directive::Flush]).await.row, Row::Flush);
+        assert_eq!(rig.request(&saved, [set(json!({"b": 2}))]).await.row, Row::Save);
+        let [revoked, other] = [spy.engine().get(&keys[0]).await, spy.engine().get(&keys[1]).await];
+        assert_eq!(revoked.unwrap().map(|there| there.until), Some(rig.now().plus(AGE + hour)));
+        // The ends of these sessions are an hour away still, whatever age is sealed.
+        assert_eq!(other.unwrap().is_some(), noted, "{age:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_logout_whose_answer_was_lost_is_one() {
     for fault in [Fault::DoneBroken, Fault::DoneTimeout, Fault::Broken] {

@@ -200,7 +200,7 @@ pub(crate) struct Rig {
     pub(crate) config: Config,
     pub(crate) clock: Clock,
     pub(crate) counts: Counts,
-    codec: Codec,
+    pub(crate) codec: Codec,
     sidecar: Sidecar,
 }
 

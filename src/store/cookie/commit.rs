@@ -85,16 +85,18 @@ impl Cookie {
             Some((record, until)) => Some(self.mint(record, *until, now)?),
             None => None,
         };
-        let shown = self.last(live.record.expiry, live.until, now);
+        // Each tells what a cookie of its own age does, so that a fleet may have two.
+        let age = self.rules.load().cookies.age;
+        let shown = last(live.record.expiry, live.age, live.until, now);
         // What can be refused comes first, and what can't be taken back last.
         let (step, minted) = match (old, created) {
             (Old::Touch(until), _) => {
                 let token = self.seal((&live.key, live.revision), &live.record, until, now)?;
-                (Step::Goes(self.last(live.record.expiry, until, now)), Some(token))
+                (Step::Goes(last(live.record.expiry, age, until, now)), Some(token))
             }
             (Old::Save(record, until), _) => {
                 let token = self.seal((&live.key, new_revision()?), &record, until, now)?;
-                (Step::Goes(self.last(record.expiry, until, now)), Some(token))
+                (Step::Goes(last(record.expiry, age, until, now)), Some(token))
             }
             (Old::Cycle, Some((successor, token))) => {
                 let after = new.as_ref().map(|(record, _)| &**record);
@@ -196,15 +198,15 @@ impl Cookie {
         progress.sends();
         list.prolong(id, now, until).await
     }
+}
 
-    /// When the last cookie of a session expires, as one tells that has this expiry and end: other responses may have
-    /// renewed it since. Where two cookies tell another time, that is noted before there are two.
-    fn last(&self, expiry: Expiry, until: Timestamp, now: Timestamp) -> Timestamp {
-        let renewed = match expiry {
-            Expiry::Default | Expiry::Browser => now.plus(self.rules.load().cookies.age),
-            Expiry::Idle(secs) => now.plus(Duration::from_secs(secs)),
-            Expiry::At(date) => date,
-        };
-        renewed.max(until).min(now.plus(LONGEST_COOKIE))
-    }
+/// When the last cookie of a session expires, as one tells that has this expiry and end: other responses may have
+/// renewed it since. Where two cookies tell another time, that is noted before there are two.
+fn last(expiry: Expiry, age: Duration, until: Timestamp, now: Timestamp) -> Timestamp {
+    let renewed = match expiry {
+        Expiry::Default | Expiry::Browser => now.plus(age),
+        Expiry::Idle(secs) => now.plus(Duration::from_secs(secs)),
+        Expiry::At(date) => date,
+    };
+    renewed.max(until).min(now.plus(LONGEST_COOKIE))
 }

@@ -136,7 +136,7 @@ impl Cookie {
         let with = rules.codec.ring().first().ok_or_else(no_key)?;
         let name = rules.cookies.names.first().map_or("", String::as_str);
         let until = until.min(now.plus(LONGEST_COOKIE));
-        let sealed = seal::seal(with, &rules.realm, name, id, record.clone(), until)?;
+        let sealed = seal::seal(with, &rules.realm, name, id, record.clone(), (until, rules.cookies.age))?;
         if sealed.len() > rules.cookies.room {
             // Changes that grow too large were refused before: the cookies have less room than they had.
             let detail = format!(

@@ -2,15 +2,17 @@
 //!
 //! ```text
 //! c1 · key id (4 bytes) · nonce (12) · end (8: milliseconds since 1970) ·
-//!     ciphertext of session id (20), revision (8), fields and data · tag (16)
+//!     ciphertext of session id (20), revision (8), age (4: seconds), fields and data · tag (16)
 //! ```
-//! Fields and data are those of a record (`codec/native.rs`). The seal (AES-256-GCM-SIV under the keys of
+//! The age is `cookie.age` of whoever sealed it. Fields and data are those of a record (`codec/native.rs`). The seal (AES-256-GCM-SIV under the keys of
 //! `store.encryption_keys`) covers, each with its length before it, what the bytes are for, the key id, the realm, the
 //! name of the cookie and the end. So what was made for one cookie opens under no other name, a record of a store is no
 //! cookie, and nobody lives longer than the sidecar said: `Max-Age` is advice to browsers, the end in here is the law.
 //!
 //! Nothing is compressed. The length of a cookie that holds a secret beside what a visitor chose would tell the secret
 //! (CRIME, CVE-2012-4929).
+
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -29,8 +31,10 @@ const PURPOSE: &[u8] = b"coatroom session cookie 1";
 const END: usize = FORM.len() + ID + NONCE;
 /// Where the ciphertext begins.
 const TEXT: usize = END + 8;
-/// Bytes of the session id and the revision, before the record.
-const HEAD: usize = 20 + 8;
+/// Bytes of the session id, the revision and the age, before the record.
+const HEAD: usize = AGE + 4;
+/// Where the age stands among them.
+const AGE: usize = 20 + 8;
 /// Bytes of a record's fields at their longest: kind, scope, creation, save, expiry, the dots between and the line's
 /// end. A subject is none of them, for nothing here is filed under one.
 const FIELDS: usize = 1 + 6 + 11 + 1 + 11 + 2 + 11 + 1;
@@ -70,12 +74,14 @@ pub(super) fn seal(
     name: &str,
     (key, revision): (&Key, Revision),
     record: Record,
-    until: Timestamp,
+    (until, age): (Timestamp, Duration),
 ) -> Result<Vec<u8>, Error> {
     let mut bytes = native::write(TEXT + HEAD, &Entry::Live(record), &[None; 3]);
     let end = until.as_millis().to_be_bytes();
     bytes[TEXT..TEXT + 20].copy_from_slice(key.as_bytes());
-    bytes[TEXT + 20..TEXT + HEAD].copy_from_slice(&revision.bits().to_be_bytes());
+    bytes[TEXT + 20..TEXT + AGE].copy_from_slice(&revision.bits().to_be_bytes());
+    let age = u32::try_from(age.as_secs()).unwrap_or(u32::MAX);
+    bytes[TEXT + AGE..TEXT + HEAD].copy_from_slice(&age.to_be_bytes());
     let (nonce, tag) = with.seal(&covers(with.id, realm, name, &end), &mut bytes[TEXT..])?;
     bytes[..FORM.len()].copy_from_slice(FORM);
     bytes[FORM.len()..FORM.len() + ID].copy_from_slice(&with.id.0);
@@ -112,9 +118,11 @@ pub(super) fn open(ring: &Ring, realm: &str, names: &[String], sealed: &[u8]) ->
 /// Reads what was sealed.
 fn read(text: &Bytes, until: Timestamp) -> Option<Live> {
     let (key, rest) = text.split_first_chunk()?;
-    let revision = Revision::from_bits(u64::from_be_bytes(*rest.first_chunk()?))?;
+    let (revision, rest) = rest.split_first_chunk()?;
+    let revision = Revision::from_bits(u64::from_be_bytes(*revision))?;
+    let age = Duration::from_secs(u32::from_be_bytes(*rest.first_chunk()?).into());
     let (Entry::Live(record), history) = native::read(&text.slice(HEAD..))? else { return None };
-    Some(Live { key: Key::from_bytes(*key), record, revision, until, history })
+    Some(Live { key: Key::from_bytes(*key), record, revision, until, history, age })
 }
 
 /// What the seal covers besides the text.
@@ -124,8 +132,6 @@ fn covers(by: KeyId, realm: &str, name: &str, end: &[u8; 8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use data_encoding::BASE64;
     use proptest::prelude::*;
 
@@ -137,6 +143,7 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
     const KEY: Key = Key::from_bytes([7; 20]);
+    const DAY: Duration = Duration::from_secs(86_400);
 
     fn ring(keys: &[u8]) -> Ring {
         let made = |byte: &u8| Material::parse(&BASE64.encode(&[*byte; 32])).unwrap();
@@ -157,7 +164,8 @@ mod tests {
 
     fn sealed(key: u8) -> Vec<u8> {
         let (ring, revision) = (ring(&[key]), Revision::from_bits(5).unwrap());
-        seal(ring.first().unwrap(), "shop", "sid", (&KEY, revision), record("{\"a\":1}"), until()).unwrap()
+        seal(ring.first().unwrap(), "shop", "sid", (&KEY, revision), record("{\"a\":1}"), (until(), DAY))
+            .unwrap()
     }
 
     fn refused(ring: &Ring, realm: &str, under: &[&str], sealed: &[u8]) -> Option<Refused> {
@@ -168,8 +176,14 @@ mod tests {
     fn what_was_sealed_comes_back_whole() {
         let opened = open(&ring(&[1]), "shop", &names(&["sid"]), &sealed(1)).unwrap();
         let revision = Revision::from_bits(5).unwrap();
-        let live =
-            Live { key: KEY, record: record("{\"a\":1}"), revision, until: until(), history: [None; 3] };
+        let live = Live {
+            key: KEY,
+            record: record("{\"a\":1}"),
+            revision,
+            until: until(),
+            history: [None; 3],
+            age: DAY,
+        };
         assert_eq!(opened.live, live);
         assert_ne!(sealed(1), sealed(1), "a nonce of its own each time");
     }
@@ -283,7 +297,7 @@ mod tests {
             };
             let ring = ring(&[1]);
             let revision = Revision::from_bits(u64::MAX).unwrap();
-            let sealed = seal(ring.first().unwrap(), "", "sid", (&KEY, revision), record, until()).unwrap();
+            let sealed = seal(ring.first().unwrap(), "", "sid", (&KEY, revision), record, (until(), DAY)).unwrap();
             let text = Token::of_sealed(sealed).expose().len();
             prop_assert!(text <= characters, "{} in {}", text, characters);
             prop_assert!(text + 80 > characters, "{} in {}", text, characters);
