@@ -399,6 +399,23 @@ async fn a_revocation_reckons_with_the_age_that_was_and_one_that_differs_is_note
 }
 
 #[tokio::test]
+async fn clocks_that_are_apart_make_no_difference_and_dates_that_are_do() {
+    let (spy, rig) = watched();
+    let behind = rig.clone().by(coatroom::time::Clock::stopped_at(rig.now().minus(secs(60))));
+    let token = rig.begin(json!({"a": 1})).await;
+    let token = behind.request(&token, [set(json!({"a": 2}))]).await.minted.unwrap();
+    let token = rig.request(&token, [set(json!({"a": 3}))]).await.minted.unwrap();
+    assert!(!spy.calls().contains(&Add));
+    let until =
+        |secs: u64| Directive::Expiry(Wish::So(Expiry::At(rig.now().plus(Duration::from_secs(secs)))));
+    let token = rig.request(&token, [until(3600)]).await.minted.unwrap();
+    spy.engine().clear_expired(Timestamp::MAX, usize::MAX).await.unwrap();
+    spy.calls();
+    rig.request(&token, [until(3601)]).await;
+    assert!(spy.calls().contains(&Add), "a date that moves on a second at a time comes to be a year");
+}
+
+#[tokio::test]
 async fn a_logout_whose_answer_was_lost_is_one() {
     for fault in [Fault::DoneBroken, Fault::DoneTimeout, Fault::Broken] {
         let (spy, rig) = watched();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::revocations::Revoked;
+use super::revocations::{MARGIN, Revoked};
 use super::{After, Cookie};
 use crate::session::expiry::LONGEST_COOKIE;
 use crate::session::{Ended, Expiry, Found, Key, Live, Old, Plan, Record, Token};
@@ -10,10 +10,39 @@ use crate::store::write::{Progress, new_revision, random};
 use crate::store::{Decide, Error, Failed, Outcome};
 use crate::time::Timestamp;
 
+/// What a cookie tells of the others of its session: a logout has nothing else to reckon with.
+#[derive(Clone, Copy)]
+struct Term {
+    /// How long each of them is good for when it is renewed; `None` = all of them until the same date.
+    length: Option<Duration>,
+    /// When the last one of them expires, if they are renewed until now.
+    last: Timestamp,
+}
+
+impl Term {
+    /// What one tells that has this expiry and end, and was sealed while `cookie.age` was this.
+    fn of(expiry: Expiry, age: Duration, until: Timestamp, now: Timestamp) -> Self {
+        let length = match expiry {
+            Expiry::Default | Expiry::Browser => Some(age),
+            Expiry::Idle(secs) => Some(Duration::from_secs(secs)),
+            Expiry::At(_) => None,
+        };
+        let renewed = length.map_or(until, |length| now.plus(length));
+        Self { length, last: renewed.max(until).min(now.plus(LONGEST_COOKIE)) }
+    }
+
+    /// Do both tell the same? Clocks that are apart make no difference.
+    fn is_that_of(self, other: Self) -> bool {
+        let renewed_alike = self.length.is_some() && self.length == other.length;
+        let apart = if renewed_alike { MARGIN / 2 } else { Duration::ZERO };
+        self.last <= other.last.plus(apart) && other.last <= self.last.plus(apart)
+    }
+}
+
 /// What is done to the session that was found before the response may say so.
 enum Step {
-    /// It goes on, if it was not ended meanwhile, and its last cookie expires then, as far as this one tells.
-    Goes(Timestamp),
+    /// It goes on, if it was not ended meanwhile, as a cookie that tells this.
+    Goes(Term),
     /// It ends so.
     Ends(Revoked),
 }
@@ -85,18 +114,17 @@ impl Cookie {
             Some((record, until)) => Some(self.mint(record, *until, now)?),
             None => None,
         };
-        // Each tells what a cookie of its own age does, so that a fleet may have two.
         let age = self.rules.load().cookies.age;
-        let shown = last(live.record.expiry, live.age, live.until, now);
+        let shown = Term::of(live.record.expiry, live.age, live.until, now);
         // What can be refused comes first, and what can't be taken back last.
         let (step, minted) = match (old, created) {
             (Old::Touch(until), _) => {
                 let token = self.seal((&live.key, live.revision), &live.record, until, now)?;
-                (Step::Goes(last(live.record.expiry, age, until, now)), Some(token))
+                (Step::Goes(Term::of(live.record.expiry, age, until, now)), Some(token))
             }
             (Old::Save(record, until), _) => {
                 let token = self.seal((&live.key, new_revision()?), &record, until, now)?;
-                (Step::Goes(last(record.expiry, age, until, now)), Some(token))
+                (Step::Goes(Term::of(record.expiry, age, until, now)), Some(token))
             }
             (Old::Cycle, Some((successor, token))) => {
                 let after = new.as_ref().map(|(record, _)| &**record);
@@ -110,9 +138,9 @@ impl Cookie {
             (Old::Keep, created) => (Step::Goes(shown), created.map(|(_, token)| token)),
         };
         let stands = match step {
-            Step::Goes(last) if last == shown => self.revoked(&live.key, now).await?.is_none(),
-            Step::Goes(last) => self.prolong(&live.key, now, last.max(shown), progress).await?,
-            Step::Ends(how) => self.revoke(&live.key, how, now, shown, progress).await?,
+            Step::Goes(term) if term.is_that_of(shown) => self.revoked(&live.key, now).await?.is_none(),
+            Step::Goes(term) => self.prolong(&live.key, now, term.last.max(shown.last), progress).await?,
+            Step::Ends(how) => self.revoke(&live.key, how, now, shown.last, progress).await?,
         };
         Ok(stands.then_some(Outcome { row, cookie, minted }))
     }
@@ -198,15 +226,4 @@ impl Cookie {
         progress.sends();
         list.prolong(id, now, until).await
     }
-}
-
-/// When the last cookie of a session expires, as one tells that has this expiry and end: other responses may have
-/// renewed it since. Where two cookies tell another time, that is noted before there are two.
-fn last(expiry: Expiry, age: Duration, until: Timestamp, now: Timestamp) -> Timestamp {
-    let renewed = match expiry {
-        Expiry::Default | Expiry::Browser => now.plus(age),
-        Expiry::Idle(secs) => now.plus(Duration::from_secs(secs)),
-        Expiry::At(date) => date,
-    };
-    renewed.max(until).min(now.plus(LONGEST_COOKIE))
 }

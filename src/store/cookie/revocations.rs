@@ -25,7 +25,7 @@ const PROLONGED: &str = "prolong P";
 
 /// How much longer than the last cookie a revocation lasts: for clocks that are apart, and for who sealed one while it
 /// was written. A cookie that is good for a second longer than its revocation is good for ever.
-const MARGIN: Duration = Duration::from_secs(3600);
+pub(super) const MARGIN: Duration = Duration::from_secs(3600);
 
 /// How a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,12 +205,13 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_and_nothing_else() {
-        for revoked in [Revoked::Flushed, cycled(true), cycled(false)] {
-            let value = Note::Revoked(revoked).write();
-            assert_eq!(Note::read(&value), Some(Note::Revoked(revoked)));
+        let revoked = [Revoked::Flushed, cycled(true), cycled(false)].map(Note::Revoked);
+        for note in revoked.into_iter().chain([Note::Prolonged]) {
+            let value = note.write();
+            assert_eq!(Note::read(&value), Some(note));
             assert!(!codec::is_session(&value), "clearing counts sessions, and it is none");
             for bad in [&value[1..], &[&value[..], b" x"].concat(), &value[..value.len() - 1]] {
-                assert_ne!(Note::read(bad), Some(Note::Revoked(revoked)), "{bad:?}");
+                assert_ne!(Note::read(bad), Some(note), "{bad:?}");
             }
         }
         for bad in ["", "revoked", "revoked X", "revoked C", "revoked C 08 5", "lease", "1:AAAAAAL"] {
