@@ -398,6 +398,8 @@ pub(crate) async fn clearing_removes_what_ended_at_exactly_now_and_keeps_the_res
     for (n, millis) in [(1, -60_000), (2, -1), (3, 0), (4, 1), (5, 60_000)] {
         assert_eq!(engine.add(&key(n), entry(true, n, at(millis)), ANONYMOUS).await, Ok(true));
     }
+    let long_ago = Timestamp::from_millis(i64::MIN);
+    assert_eq!(engine.clear_expired(long_ago, 100).await, Ok(Cleared::default()), "nothing is as old");
     assert_eq!(engine.clear_expired(now, 100).await, Ok(Cleared { removed: 3, sessions: 3, more: false }));
     for n in 1..=5 {
         assert_eq!(engine.get(&key(n)).await.unwrap().is_some(), n > 3, "{n}");

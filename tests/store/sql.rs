@@ -106,6 +106,19 @@ async fn each_call_is_one_statement_of_postgresql() {
     each_call_is_one_statement(made(Postgres::engine(&config, &counter())), sent).await;
 }
 
+/// A server whose sessions begin without it would keep each write to itself, until it is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_acknowledged_is_committed_whatever_sessions_of_the_server_begin_with() {
+    let server = Database::start(Brand::MariaDb, &["--autocommit=0"]);
+    let config = patient(&server.url());
+    let [one, other] = [(); 2].map(|()| made(MySql::engine(&config, &counter())));
+    other.ping().await.unwrap();
+    assert_eq!(one.add(&key(1), stored(1), Worth::Known).await, Ok(true));
+    assert_eq!(other.get(&key(1)).await, Ok(Some(stored(1))));
+    assert_eq!(one.replace(&key(1), revision(2), stored(2), Worth::Known).await, Ok(Swap::Done));
+    assert_eq!(other.get(&key(1)).await, Ok(Some(stored(2))), "and nobody reads on in what was once");
+}
+
 /// `sent` is the server's own count.
 async fn each_call_is_one_statement(engine: impl Engine, sent: impl Fn() -> u64) {
     // The connection, and the look at the table.

@@ -35,13 +35,19 @@ const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::C
 
 /// File systems that other machines write to, by the number that `statfs` gives: their caches show what has been
 /// replaced, and their locks are others' affair.
-const REMOTE: [(u64, &str); 6] = [
+const REMOTE: [(u64, &str); 12] = [
     (0x6969, "NFS"),
     (0xff53_4d42, "CIFS"),
     (0xfe53_4d42, "SMB"),
     (0x517b, "SMB"),
     (0x0102_1997, "9P"),
     (0x5346_414f, "AFS"),
+    (0x00c3_6400, "CephFS"),
+    (0x0bd0_0bd3, "Lustre"),
+    (0x4750_4653, "GPFS"),
+    (0x7461_636f, "OCFS2"),
+    (0x0116_1970, "GFS2"),
+    (0x6b41_4653, "AFS"),
 ];
 
 /// A folder of sessions.

@@ -134,7 +134,7 @@ impl Database for MySql {
         let millis = self.common.patience.as_millis().max(1);
         // Either server takes the other one's part for a comment.
         let text = format!(
-            "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES'), \
+            "SET SESSION autocommit = 1, sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES'), \
              innodb_lock_wait_timeout = {} \
              /*M! , max_statement_time = {} */ /*!50708 , max_execution_time = {millis} */",
             self.common.patience.as_secs().max(1),
@@ -181,28 +181,14 @@ impl Database for MySql {
         bounds: &'a Bounds,
     ) -> Result<Swept, sqlx::Error> {
         let mut transaction = connection.begin().await?;
-        let doomed = bound(&self.doomed, &[Value::Time(bounds.now), Value::Number(bounds.limit)])
-            .fetch_all(&mut *transaction)
-            .await?;
-        let mut sessions = 0;
-        let mut keys: Vec<String> = Vec::with_capacity(doomed.len());
-        for row in &doomed {
-            keys.push(row.try_get_unchecked(0)?);
-            sessions += usize::from(text::is_session(&row.try_get_unchecked::<Vec<u8>, _>(1)?));
+        let cleared = self.doom(&mut transaction, bounds).await;
+        if cleared.is_ok() {
+            transaction.commit().await?;
+        } else {
+            // Else it would be undone, and its locks let go, by whoever has the connection next, be that in half an hour.
+            transaction.rollback().await?;
         }
-        if !keys.is_empty() {
-            let marks = vec!["?"; keys.len()].join(", ");
-            let table = self.common.table.quoted(MANNER.mark);
-            let text = format!("DELETE FROM {table} WHERE session_key IN ({marks})");
-            // Its length is another one each time.
-            let mut query = sqlx::query(AssertSqlSafe(text)).persistent(false);
-            for key in &keys {
-                query = query.bind(key);
-            }
-            query.execute(&mut *transaction).await?;
-        }
-        transaction.commit().await?;
-        Ok(Swept { cleared: Cleared { removed: keys.len(), sessions, more: false }, reached: None })
+        Ok(Swept { cleared: cleared?, reached: None })
     }
 
     async fn migrate<'a>(&'a self, connection: &'a mut MySqlConnection) -> Result<Vec<String>, sqlx::Error> {
@@ -270,6 +256,8 @@ impl Database for MySql {
             1049 => Diagnosis::lost(Kind::Refused),
             // The server is stopped, or the connection ended there.
             1053 | 1077 | 1079 | 1152..=1161 | 1184 | 1927 | 2013 | 4031 => Diagnosis::lost(Kind::Broken),
+            // The commit failed, or the log of it, and the server may come back with it or without.
+            1180 | 1598 => Diagnosis::lost(Kind::Broken),
             // A table that is crashed.
             1034 | 1194 | 1195 => Diagnosis::of(Kind::Corrupt),
             _ => Diagnosis::of(Kind::Refused),
@@ -282,6 +270,33 @@ impl Database for MySql {
             1054 => Some(Lack::Column),
             _ => None,
         }
+    }
+}
+
+impl MySql {
+    /// Deletes rows that have ended, within a transaction.
+    async fn doom(&self, connection: &mut MySqlConnection, bounds: &Bounds) -> Result<Cleared, sqlx::Error> {
+        let doomed = bound(&self.doomed, &[Value::Time(bounds.now), Value::Number(bounds.limit)])
+            .fetch_all(&mut *connection)
+            .await?;
+        let mut sessions = 0;
+        let mut keys: Vec<String> = Vec::with_capacity(doomed.len());
+        for row in &doomed {
+            keys.push(row.try_get_unchecked(0)?);
+            sessions += usize::from(text::is_session(&row.try_get_unchecked::<Vec<u8>, _>(1)?));
+        }
+        if !keys.is_empty() {
+            let marks = vec!["?"; keys.len()].join(", ");
+            let table = self.common.table.quoted(MANNER.mark);
+            let text = format!("DELETE FROM {table} WHERE session_key IN ({marks})");
+            // Its length is another one each time.
+            let mut query = sqlx::query(AssertSqlSafe(text)).persistent(false);
+            for key in &keys {
+                query = query.bind(key);
+            }
+            query.execute(&mut *connection).await?;
+        }
+        Ok(Cleared { removed: keys.len(), sessions, more: false })
     }
 }
 

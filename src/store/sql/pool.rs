@@ -75,6 +75,11 @@ pub(super) struct Line<D: Database> {
 /// The right to one connection.
 pub(super) type Place = OwnedSemaphorePermit;
 
+/// Closes a connection, which nobody waits for.
+fn goodbye<D: Database>(line: Line<D>) {
+    tokio::spawn(line.connection.close());
+}
+
 impl<D: Database> Pool<D> {
     /// A pool of at most so many connections, none of which is open yet.
     pub(super) fn new(
@@ -168,8 +173,7 @@ impl<D: Database> Pool<D> {
             if line.opened.elapsed() < LIFETIME {
                 idle.push(line);
             } else {
-                // It says goodbye, which nobody waits for.
-                tokio::spawn(line.connection.close());
+                goodbye(line);
             }
         }
     }
@@ -203,9 +207,15 @@ impl<D: Database> Pool<D> {
         }
     }
 
-    /// A connection that is still good.
+    /// A connection that is still good. One that has lain there for too long, under others, is closed.
     fn pop(&self) -> Option<Line<D>> {
-        self.idle().pop()
+        loop {
+            let line = self.idle().pop()?;
+            if line.opened.elapsed() < LIFETIME {
+                return Some(line);
+            }
+            goodbye(line);
+        }
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Line<D>>> {

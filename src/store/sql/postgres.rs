@@ -137,7 +137,8 @@ impl Type<Driver> for Instant {
 
 impl Encode<'_, Driver> for Instant {
     fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
-        let micros = (self.0.as_millis() - Self::EPOCH) * 1000;
+        // Either end is the server's own infinity.
+        let micros = self.0.as_millis().saturating_sub(Self::EPOCH).saturating_mul(1000);
         Encode::<Driver>::encode_by_ref(&micros, buffer)
     }
 }
@@ -314,6 +315,8 @@ impl Database for Postgres {
             "40001" | "40P01" => Diagnosis::again(Kind::Busy),
             // query_canceled by statement_timeout, lock_not_available
             "57014" | "55P03" => Diagnosis::of(Kind::Busy),
+            // statement_completion_unknown
+            "40003" => Diagnosis::of(Kind::Broken),
             // data_corrupted, index_corrupted
             "XX001" | "XX002" => Diagnosis::of(Kind::Corrupt),
             // invalid_catalog_name: there is no such database.
