@@ -119,6 +119,26 @@ async fn what_is_acknowledged_is_committed_whatever_sessions_of_the_server_begin
     assert_eq!(other.get(&key(1)).await, Ok(Some(stored(2))), "and nobody reads on in what was once");
 }
 
+/// Many sidecars may share a server that has no room for all the connections that each of them might open.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_takes_no_more_connections_is_asked_by_those_that_are_there() {
+    let server = Database::start(Brand::Postgres, &["-c", "max_connections=8"]);
+    let config = store::Config { max_connections: 16, ..patient(&server.url()) };
+    let engine = Arc::new(made(Postgres::engine(&config, &counter())));
+    engine.ping().await.unwrap();
+    let mut calls = JoinSet::new();
+    for n in 0..200 {
+        let engine = Arc::clone(&engine);
+        calls.spawn(async move {
+            assert_eq!(engine.add(&key(n), stored(n), Worth::Known).await, Ok(true));
+            assert_eq!(engine.get(&key(n)).await, Ok(Some(stored(n))));
+        });
+    }
+    while let Some(call) = calls.join_next().await {
+        call.unwrap();
+    }
+}
+
 /// `sent` is the server's own count.
 async fn each_call_is_one_statement(engine: impl Engine, sent: impl Fn() -> u64) {
     // The connection, and the look at the table.

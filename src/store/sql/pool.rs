@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use prometheus::IntCounter;
 use sqlx::Connection as _;
-use tokio::sync::{Mutex as Turnstile, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Mutex as Turnstile, Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{info, warn};
 
@@ -47,6 +47,12 @@ pub(super) struct Pool<D: Database> {
     /// One opens a connection at a time.
     opening: Turnstile<()>,
     state: watch::Sender<State>,
+    /// Each connection that is open has one too.
+    lines: Arc<()>,
+    /// A connection came back.
+    returned: Notify,
+    /// When the server last said that it takes no more of them.
+    full: Mutex<Option<Stopwatch>>,
     /// What was opened before the last time that something went wrong has a smaller number.
     generation: AtomicU64,
     /// Answers so far.
@@ -70,6 +76,7 @@ pub(super) struct Line<D: Database> {
     pub(super) connection: D::Connection,
     opened: Stopwatch,
     generation: u64,
+    _counted: Arc<()>,
 }
 
 /// The right to one connection.
@@ -97,6 +104,9 @@ impl<D: Database> Pool<D> {
             idle: Mutex::default(),
             opening: Turnstile::new(()),
             state: watch::Sender::new(State::Open),
+            lines: Arc::default(),
+            returned: Notify::new(),
+            full: Mutex::default(),
             generation: AtomicU64::new(0),
             heard: AtomicU64::new(0),
             prepared: AtomicBool::new(false),
@@ -153,11 +163,41 @@ impl<D: Database> Pool<D> {
             let what = format!("{}: connections took too long to open", self.database.place());
             Error::new(Kind::Unreachable, what)
         })?;
-        if let Some(line) = self.pop() {
-            return Ok(line);
+        loop {
+            if let Some(line) = self.pop() {
+                return Ok(line);
+            }
+            away()?;
+            if !self.is_full() {
+                match self.open().await {
+                    Err(error) if error.kind == Kind::Busy && self.has_lines() => {
+                        *self.full() = Some(Stopwatch::start());
+                    }
+                    opened => return opened.inspect_err(|error| self.lose(error, FIRST_PAUSE)),
+                }
+            }
+            // One of those that are there comes back, or the server has room again.
+            let again = deadline.min(Instant::now() + LONGEST_PAUSE);
+            let returned = timeout_at(again, self.returned.notified()).await;
+            if returned.is_err() && Instant::now() >= deadline {
+                let what =
+                    "takes no more connections (store.max_connections), and those that are there were busy";
+                return Err(Error::new(Kind::Busy, format!("{}: {what}", self.database.place())));
+            }
         }
-        away()?;
-        self.open().await.inspect_err(|error| self.lose(error, FIRST_PAUSE))
+    }
+
+    fn has_lines(&self) -> bool {
+        Arc::strong_count(&self.lines) > 1
+    }
+
+    /// Has the server just said that it takes no more connections than we have?
+    fn is_full(&self) -> bool {
+        self.has_lines() && self.full().as_ref().is_some_and(|since| since.elapsed() < LONGEST_PAUSE)
+    }
+
+    fn full(&self) -> MutexGuard<'_, Option<Stopwatch>> {
+        self.full.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a connection back whose call was answered.
@@ -172,6 +212,7 @@ impl<D: Database> Pool<D> {
         if line.generation == self.generation.load(Relaxed) && idle.len() < self.most {
             if line.opened.elapsed() < LIFETIME {
                 idle.push(line);
+                self.returned.notify_one();
             } else {
                 goodbye(line);
             }
@@ -237,7 +278,7 @@ impl<D: Database> Pool<D> {
         let opened = timeout(ATTEMPT, work).await.unwrap_or_else(|_| late());
         let connection = opened.map_err(|failure| Illness::unopened(&*self.database, &failure))?;
         self.opened.inc();
-        Ok(Line { connection, opened: Stopwatch::start(), generation })
+        Ok(Line { connection, opened: Stopwatch::start(), generation, _counted: Arc::clone(&self.lines) })
     }
 
     /// Tells whoever comes from now on, and has one task look when it is back.
