@@ -175,8 +175,8 @@ enum Chunks {
     Extension(u64),
     /// In a chunk, with so much to come, and its CR LF.
     Data(u64),
-    /// In a trailer, or at the beginning of its line.
-    Trailer { empty: bool },
+    /// In a trailer, or at the beginning of its line, or behind a CR. LF alone is a byte of it, to hyper as well.
+    Trailer { empty: bool, cr: bool },
     /// Behind the empty line.
     Over,
 }
@@ -202,7 +202,11 @@ impl Chunks {
                 }
                 Self::Size(size) | Self::Extension(size) if *byte == b'\n' => {
                     at += 1;
-                    if size == 0 { Self::Trailer { empty: true } } else { Self::Data(size.saturating_add(2)) }
+                    if size == 0 {
+                        Self::Trailer { empty: true, cr: false }
+                    } else {
+                        Self::Data(size.saturating_add(2))
+                    }
                 }
                 Self::Size(size) => {
                     at += 1;
@@ -215,13 +219,13 @@ impl Chunks {
                     at += 1;
                     Self::Extension(size)
                 }
-                Self::Trailer { empty } => {
+                Self::Trailer { empty, cr } => {
                     at += 1;
                     match byte {
-                        b'\n' if empty => Self::Over,
-                        b'\n' => Self::Trailer { empty: true },
-                        b'\r' => Self::Trailer { empty },
-                        _ => Self::Trailer { empty: false },
+                        b'\n' if cr && empty => Self::Over,
+                        b'\n' if cr => Self::Trailer { empty: true, cr: false },
+                        b'\r' => Self::Trailer { empty, cr: true },
+                        _ => Self::Trailer { empty: false, cr: false },
                     }
                 }
             };
@@ -262,6 +266,19 @@ mod tests {
 
     fn request(name: &str, value: &str) -> Request<()> {
         Request::builder().header(name, value).body(()).expect("a request")
+    }
+
+    /// A trailer that LF alone ends has not ended, so the next head is where hyper finds it.
+    #[test]
+    fn a_bare_lf_among_trailers_hides_no_head() {
+        let first = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\nX: y\r\n\n\r\n\r\n";
+        let second = "POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let mut heads = Heads::default();
+        heads.hear(first.as_bytes());
+        assert_eq!(take(&mut heads, &request("transfer-encoding", "chunked")), None);
+        heads.hear(second.as_bytes());
+        let fault = take(&mut heads, &request("transfer-encoding", "chunked"));
+        assert_eq!(fault, Some("there is Content-Length beside Transfer-Encoding"));
     }
 
     #[test]

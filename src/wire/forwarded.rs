@@ -1,5 +1,6 @@
 //! What belongs to one connection only, and what tells the backend where a request came from.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
@@ -20,6 +21,8 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+/// Trailers that a message may announce; what it names besides does not pass.
+const MOST_TRAILERS: usize = 128;
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
 /// What belongs to one connection only (RFC 9110 §7.6.1), whether `Connection` names it or not.
@@ -102,11 +105,11 @@ pub fn take_hop(headers: &mut HeaderMap, seen: Seen) -> Hop {
         return hop;
     }
     let lines: Vec<HeaderValue> = headers.get_all(CONNECTION).iter().cloned().collect();
-    let listed = |name: &HeaderName| {
-        lines.iter().flat_map(tokens).any(|other| name.as_str().eq_ignore_ascii_case(other))
-    };
     // Trailers that are not announced don't pass.
-    announce(headers, |name| !listed(name));
+    if headers.contains_key(TRAILER) {
+        let listed: HashSet<String> = lines.iter().flat_map(tokens).map(str::to_ascii_lowercase).collect();
+        announce(headers, |name| !listed.contains(name.as_str()));
+    }
     let mut upgrades = false;
     for name in lines.iter().flat_map(tokens) {
         upgrades |= name.eq_ignore_ascii_case("upgrade");
@@ -153,10 +156,20 @@ pub fn announce(headers: &mut HeaderMap, may_pass: impl Fn(&HeaderName) -> bool)
     }
 }
 
-/// The names that `Trailer` lists.
+/// The names that `Trailer` lists, each once; of more than [`MOST_TRAILERS`] the first ones.
 pub fn announced(headers: &HeaderMap) -> Vec<HeaderName> {
-    let names = headers.get_all(TRAILER).iter().flat_map(tokens);
-    names.filter_map(|name| HeaderName::try_from(name).ok()).collect()
+    let mut names = Vec::new();
+    for name in headers.get_all(TRAILER).iter().flat_map(tokens) {
+        if let Ok(name) = HeaderName::try_from(name)
+            && !names.contains(&name)
+        {
+            names.push(name);
+            if names.len() == MOST_TRAILERS {
+                break;
+            }
+        }
+    }
+    names
 }
 
 /// The elements of a list, without the empty ones.
@@ -454,6 +467,19 @@ mod tests {
         assert_eq!(map["forwarded"], "for=\"[::1]\";proto=http");
         let mapped = tell(Forwarded::XForwarded, "::ffff:10.0.0.1", &lines);
         assert_eq!(mapped["x-forwarded-for"], "6.6.6.6, 10.0.0.1");
+    }
+
+    #[test]
+    fn trailers_are_announced_once_each_and_no_more_of_them_than_a_message_has_use_for() {
+        let mut map = HeaderMap::new();
+        let names: Vec<_> = (0..1000).map(|n| format!("x-{n}")).collect();
+        map.append(TRAILER, HeaderValue::from_str(&names.join(", ")).unwrap());
+        assert_eq!(announced(&map).len(), MOST_TRAILERS);
+        map.insert(TRAILER, HeaderValue::from_str(&"a, B, b, A,".repeat(1000)).unwrap());
+        map.insert(CONNECTION, HeaderValue::from_static("x, B"));
+        let seen = Seen::of(&map);
+        take_hop(&mut map, seen);
+        assert_eq!(map.get_all(TRAILER).iter().collect::<Vec<_>>(), ["a"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ Writes what it thinks of each as JSON: of the messages, and of how the connectio
 
 import asyncio
 import json
+import os
 import sys
 
 import kosoku
@@ -18,4 +19,6 @@ async def run(server: str, cases: list[str]) -> dict[str, str]:
     return {result.case_id: f"{result.behavior.value}, {result.behavior_close.value}" for result in results}
 
 
-print(json.dumps(asyncio.run(run(sys.argv[1], sys.argv[2:]))))
+print(json.dumps(asyncio.run(run(sys.argv[1], sys.argv[2:]))), flush=True)
+# All is said; the suite has threads of its own, which the interpreter's end does not always survive.
+os._exit(0)
