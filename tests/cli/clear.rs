@@ -79,7 +79,9 @@ impl Clearing {
         let folder = parent.path().join("sessions");
         let url = format!("file://{}", folder.display());
         let backend = Backend::obedient();
-        let settings = "store.clear_interval = '100ms'\nstore.clear_batch = 7\nstore.clear_pause = '1ms'\n";
+        // A slow disk is no reason to refuse.
+        let settings = "store.clear_interval = '100ms'\nstore.clear_batch = 7\nstore.clear_pause = '1ms'\n\
+                        store.commit_timeout = '20 s'\n";
         let file = super::file(settings);
         let flags = ["--store", &url, "--config", super::path(&file)];
         let child = Child::before(&format!("http://{}", backend.address), &flags);

@@ -161,7 +161,8 @@ fn readiness_is_the_stores_affair_only_where_that_is_wanted() {
         redis.kill();
         let sidecar =
             Sidecar::on(&redis, backend.address, |config| config.telemetry.ready_needs_store = needs);
-        sidecar.until("coatroom_store_errors_total{kind=\"unreachable\",operation=\"ping\"}", 1);
+        let unreachable = "coatroom_store_errors_total{kind=\"unreachable\",operation=\"ping\"}";
+        crate::support::child::until(|| (sidecar.metric(unreachable) > 0).then_some(()));
         for probe in ["/readyz", "/startupz"] {
             let reply = sidecar.telemetry(probe);
             assert_eq!(reply.status, if needs { 503 } else { 200 }, "{probe}");

@@ -28,9 +28,9 @@ pub(crate) fn file() -> Served<File, TempDir> {
     Served::by(folder, engine)
 }
 
-/// An engine on a folder, which does not wait long for others.
+/// An engine on a folder. A program that is being started somewhere in this process may have a copy of a lock for a while.
 pub(crate) fn on(path: &Path) -> File {
-    patient(path, Duration::from_millis(100))
+    patient(path, secs(60))
 }
 
 /// An engine on a folder, which waits so long for others.
@@ -288,7 +288,8 @@ async fn clearing_tells_what_it_did_before_it_failed_and_goes_past_what_it_faile
 /// Another process that has a lock, and is frozen: the sessions of one shard of 256 wait, for a bounded time.
 #[tokio::test]
 async fn a_lock_that_somebody_keeps_is_an_error_for_its_shard_alone() {
-    let (_parent, folder, engine) = filled().await;
+    let (_parent, folder, _) = filled().await;
+    let engine = patient(&folder, Duration::from_millis(100));
     let lock = fs::File::open(place(&folder, 1).with_file_name(".lock")).unwrap();
     flock(&lock, FlockOperation::LockExclusive).unwrap();
     let busy = engine.replace(&key(1), revision(1), stored(2), KNOWN).await.unwrap_err();
@@ -310,7 +311,7 @@ async fn a_write_that_nobody_waits_for_any_longer_is_not_begun() {
     let key = key(1);
     let first = engine.replace(&key, revision(1), stored(2), KNOWN);
     let second = engine.replace(&key, revision(1), stored(3), KNOWN);
-    let gone = tokio::time::timeout(Duration::from_millis(20), async { tokio::join!(first, second) }).await;
+    let gone = tokio::time::timeout(secs(1), async { tokio::join!(first, second) }).await;
     assert!(gone.is_err());
     flock(&lock, FlockOperation::Unlock).unwrap();
     // The turn is free when the first is done, for better or worse.

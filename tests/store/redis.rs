@@ -11,7 +11,7 @@ use coatroom::store::codec::native;
 use coatroom::store::engine::{Engine, Stored, Swap, Worth};
 use coatroom::store::redis::Redis;
 use coatroom::store::{Config, Error, Kind};
-use coatroom::time::{Clock, Length};
+use coatroom::time::{Clock, Length, Stopwatch};
 use prometheus::IntCounter;
 use redis::RedisResult;
 use serde_json::json;
@@ -20,7 +20,6 @@ use tokio::time::timeout;
 use super::link::{Linked, until_good};
 use super::spy::{Op, Spy};
 use super::support::{AGE, Rig, SCOPE, ask, counter, key, revision, secs, set, stored};
-use crate::support::Pulse;
 use crate::support::Redis as Server;
 
 const KNOWN: Worth = Worth::Known;
@@ -308,7 +307,7 @@ async fn a_server_that_ends_each_connection_is_not_stormed() {
     let server = Server::start();
     let (engine, opened) = counted(&server);
     until_good(&engine).await;
-    let (mut other, watch) = (server.connect(), Pulse::start());
+    let (mut other, watch) = (server.connect(), Stopwatch::start());
     while opened.get() < 16 {
         let kill = ["KILL", "TYPE", "normal", "SKIPME", "yes"];
         redis::cmd("CLIENT").arg(&kill).exec(&mut other).unwrap();
