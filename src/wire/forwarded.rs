@@ -156,7 +156,7 @@ pub fn announce(headers: &mut HeaderMap, may_pass: impl Fn(&HeaderName) -> bool)
     }
 }
 
-/// The names that `Trailer` lists, each once; of more than [`MOST_TRAILERS`] the first ones.
+/// The names that `Trailer` lists, each once; of more than 128 the first ones.
 pub fn announced(headers: &HeaderMap) -> Vec<HeaderName> {
     let mut names = Vec::new();
     for name in headers.get_all(TRAILER).iter().flat_map(tokens) {
