@@ -51,13 +51,15 @@ impl Memcached {
 
     /// What it calls the only key that it has.
     pub fn key(&self) -> String {
-        let lines = self.ask("lru_crawler metadump all");
-        let key = |line: &String| line.strip_prefix("key=")?.split(' ').next().map(str::to_owned);
-        let mut keys: Vec<_> = lines.iter().filter_map(key).collect();
-        // One that moves from list to list meanwhile is named twice.
-        keys.dedup();
-        let [key] = &keys[..] else { panic!("{lines:?}") };
-        key.replace("%3A", ":")
+        // One that moves from list to list meanwhile is named twice, or not at all.
+        until(|| {
+            let lines = self.ask("lru_crawler metadump all");
+            let key = |line: &String| line.strip_prefix("key=")?.split(' ').next().map(str::to_owned);
+            let mut keys: Vec<_> = lines.iter().filter_map(key).collect();
+            keys.dedup();
+            assert!(keys.len() < 2, "{lines:?}");
+            keys.pop().map(|key| key.replace("%3A", ":"))
+        })
     }
 
     /// Seconds for which it keeps a value still; `None` = for ever.
