@@ -125,6 +125,11 @@ impl Clock {
     }
 }
 
+/// The whole milliseconds of a length; `u64::MAX` of one that has more.
+pub fn millis(length: Duration) -> u64 {
+    u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Measures how long something took, by the monotonic clock, which no administrator can set.
 #[derive(Clone, Copy, Debug)]
 pub struct Stopwatch(Instant);

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::session::Revision;
 use crate::store::{self, Cleared};
 use crate::telemetry::metrics::{Metrics, Operation};
-use crate::time::{Clock, Stopwatch};
+use crate::time::{Clock, Stopwatch, millis};
 
 /// How long whoever clears keeps others from it; it is renewed while there is more to do.
 const LEASE: Duration = Duration::from_secs(60);
@@ -45,7 +45,7 @@ impl Control {
         let done = self.batches(lease, &mut cleared).await;
         if cleared.removed > 0 {
             let Cleared { removed, sessions, .. } = cleared;
-            let took_ms = u64::try_from(whole.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let took_ms = millis(whole.elapsed());
             info!(sessions, removed, took_ms, "expired sessions were cleared");
         }
         done

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use super::timer::Alarm;
+use crate::time::millis;
 
 /// How many of the idlest are remembered when all have been looked at: so many newcomers cost one look.
 const REMEMBERED: usize = 64;
@@ -85,7 +86,7 @@ impl Guest {
     /// Nobody uses it from now on, or from when `grace` is over.
     pub fn is_idle(&self, grace: Duration) {
         self.asked.store(false, Relaxed);
-        let grace = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        let grace = millis(grace);
         self.since.store(self.alarm.now().saturating_add(grace), Relaxed);
     }
 

@@ -9,6 +9,7 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 
 use super::room::Seat;
 use super::timer::Alarm;
+use crate::time::millis;
 
 /// What a client may take.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +49,7 @@ pub struct Pace {
 impl Pace {
     /// A body that has not moved yet.
     pub fn new(patience: &Patience) -> Self {
-        let window = u64::try_from(patience.body.as_millis()).unwrap_or(u64::MAX);
+        let window = millis(patience.body);
         let share = (window / 1000).saturating_mul(patience.rate).max(1);
         Self { window, share, left: window, passed: 0, since: None }
     }

@@ -19,7 +19,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 use super::escape::{Json, write_field};
-use crate::time::Stopwatch;
+use crate::time::{Stopwatch, millis};
 
 /// `[log]`: what is written to standard error.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -178,7 +178,6 @@ impl Limited {
     }
 
     fn allow_at(&self, now: Duration) -> Option<u64> {
-        let millis = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
         let until = self.closed_until.load(Ordering::Relaxed);
         let next = millis(now + Self::INTERVAL);
         // Of several that come at the same time one closes the door; the others find it closed.

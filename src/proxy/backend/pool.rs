@@ -9,6 +9,7 @@ use super::Terms;
 use super::connection::Connection;
 use crate::proxy::room::Room;
 use crate::proxy::timer::Wheel;
+use crate::time::millis;
 
 /// A worker's idle connections.
 pub struct Pool {
@@ -123,7 +124,7 @@ impl Pool {
     }
 
     fn before(&self, length: Duration) -> u64 {
-        self.now().saturating_sub(u64::try_from(length.as_millis()).unwrap_or(u64::MAX))
+        self.now().saturating_sub(millis(length))
     }
 
     /// When the oldest connection may have come about.

@@ -43,7 +43,7 @@ use super::engine::{Cleared, Cycle, Engine, Stored, Swap, Worth};
 use super::write::new_revision;
 use super::{CacheOnError, Config, Error};
 use crate::session::{Key, Revision};
-use crate::time::{Clock, Timestamp};
+use crate::time::{Clock, Timestamp, millis};
 
 /// How often somebody who meets others at one key tries to be the one.
 const TRIES: usize = 4;
@@ -238,10 +238,6 @@ impl<D: Engine, C: Engine> Cached<D, C> {
         }
         Ok(found)
     }
-}
-
-fn millis(length: Duration) -> u64 {
-    u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl<D: Engine, C: Engine> Engine for Cached<D, C> {

@@ -13,6 +13,7 @@ use super::counts::Counts;
 use crate::session::{Key, Revision};
 use crate::store::engine::{Engine, Stored, Swap, Worth};
 use crate::store::{Config, Error};
+use crate::time::millis;
 
 /// How long one that did not answer in time is left alone: else each request would wait for it.
 const REST: Duration = Duration::from_secs(1);
@@ -41,7 +42,7 @@ impl<C: Engine> Shelf<C> {
     }
 
     fn be_patient(&self, patience: Duration) {
-        self.patience.store(u64::try_from(patience.as_millis()).unwrap_or(u64::MAX).max(1), Relaxed);
+        self.patience.store(millis(patience).max(1), Relaxed);
     }
 
     pub(super) async fn get(&self, key: &Key) -> Option<Option<Stored>> {

@@ -40,7 +40,7 @@ use super::engine::{Cleared, Engine, Page, Stored, Swap, Worth};
 use super::executor::Executor;
 use super::{Config, Error, Kind};
 use crate::session::{Key, Revision};
-use crate::time::Timestamp;
+use crate::time::{Timestamp, millis};
 
 /// The scheme of `store.url` that is ours.
 pub const SCHEME: &str = "file";
@@ -225,8 +225,7 @@ impl Engine for File {
     }
 
     fn reload(&self, config: &Config) {
-        let patience = config.commit_timeout.0.as_millis();
-        self.patience.store(u64::try_from(patience).unwrap_or(u64::MAX), Relaxed);
+        self.patience.store(millis(config.commit_timeout.0), Relaxed);
     }
 }
 
