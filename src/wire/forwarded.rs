@@ -21,9 +21,9 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 /// Trailers that a message may announce; what it names besides does not pass.
 const MOST_TRAILERS: usize = 128;
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
 /// What belongs to one connection only (RFC 9110 §7.6.1), whether `Connection` names it or not.
 static ONE_HOP: [HeaderName; 7] =

@@ -100,13 +100,18 @@ impl Watched {
 
     /// Lets the cache answer nothing for now.
     fn cut_off(&self) {
-        for op in [Get, Add, Replace, Remove] {
-            (0..200).for_each(|_| self.cache.fail(op, Fault::Unreachable));
-        }
+        cut_off(&self.cache);
     }
 
     async fn forget(&self) {
         self.cache.engine().clear_expired(Timestamp::MAX, usize::MAX).await.unwrap();
+    }
+}
+
+/// Lets a cache answer nothing for now.
+fn cut_off(cache: &Spy<Memory>) {
+    for op in [Get, Add, Replace, Remove] {
+        (0..200).for_each(|_| cache.fail(op, Fault::Unreachable));
     }
 }
 
@@ -266,9 +271,7 @@ async fn a_write_that_is_done_after_it_was_looked_for_is_not_read_back_before_ot
     let engine = Cached::new(database.clone(), cache.clone(), &config, Clock::system(), counts());
     let there = |revision: Option<Stored>| revision.map(|there| there.revision);
     assert_eq!(database.add(&key(1), number(0, revision(1)), Worth::Known).await, Ok(true));
-    for op in [Get, Add, Replace, Remove] {
-        (0..200).for_each(|_| cache.fail(op, Fault::Unreachable));
-    }
+    cut_off(&cache);
     let at = key(1);
     let save = || engine.replace(&at, revision(1), number(1, revision(2)), Worth::Known);
     database.fail(Replace, Fault::Broken);
@@ -324,8 +327,7 @@ async fn a_touch_that_seals_anew_never_fills_over_a_write_that_came_after_it() {
         let token = touches.begin(json!({"n": 0})).await;
         touches.wait(secs(1));
         let (to_touch, to_write) = (touches.load(&token).await, writes.load(&token).await);
-        let (marked, touched) = (super::spy::Latch::new(), super::spy::Latch::new());
-        other.database.fail(Replace, Fault::Hold(marked.clone()));
+        let (marked, touched) = (other.database.hold(Replace), super::spy::Latch::new());
         let change = if logout { Directive::Flush } else { set(json!({"n": 1})) };
         let rig = writes.clone();
         let write = tokio::spawn(async move { rig.commit(to_write, ask([change])).await });
@@ -359,9 +361,8 @@ async fn a_marker_of_an_earlier_write_is_no_word_for_a_later_one() {
     let other = one.beside();
     let token = one.rig.begin(json!({"n": 0})).await;
     let found = one.rig.load(&token).await;
-    let latch = super::spy::Latch::new();
     one.cache.fail(Replace, Fault::None);
-    one.cache.fail(Replace, Fault::Hold(latch.clone()));
+    let latch = one.cache.hold(Replace);
     let rig = one.rig.clone();
     let first = tokio::spawn(async move { rig.commit(found, ask([set(json!({"n": 1}))])).await });
     latch.reached().await;

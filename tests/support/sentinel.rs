@@ -79,7 +79,7 @@ impl Watched {
         static SHARED: OnceLock<(Watched, Guard)> = OnceLock::new();
         let (watched, _) = SHARED.get_or_init(|| {
             // A master that stands still on a loaded machine is none that is away.
-            let watched = Self::with(&[], "sentinel down-after-milliseconds main 60000");
+            let watched = Self::with(&[], &format!("sentinel down-after-milliseconds {NAME} 60000"));
             let servers = watched.servers.iter().map(|server| (server.id(), server.folder()));
             let sentinels = watched.sentinels.iter().map(|one| (one.child.id(), one.folder.path()));
             let guard = Guard::over(servers.chain(sentinels));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::revocations::{MARGIN, Revoked};
+use super::revocations::{MARGIN, Note, Revoked};
 use super::{After, Cookie};
 use crate::session::expiry::LONGEST_COOKIE;
 use crate::session::{Ended, Expiry, Found, Key, Live, Old, Plan, Record, Token};
@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 
 /// What a cookie tells of the others of its session: a logout has nothing else to reckon with.
 #[derive(Clone, Copy)]
-struct Term {
+pub(super) struct Term {
     /// How long each of them is good for when it is renewed; `None` = all of them until the same date.
     length: Option<Duration>,
     /// When the last one of them expires, if they are renewed until now.
@@ -21,7 +21,7 @@ struct Term {
 
 impl Term {
     /// What one tells that has this expiry and end, and was sealed while `cookie.age` was this.
-    fn of(expiry: Expiry, age: Duration, until: Timestamp, now: Timestamp) -> Self {
+    pub(super) fn of(expiry: Expiry, age: Duration, until: Timestamp, now: Timestamp) -> Self {
         let length = match expiry {
             Expiry::Default | Expiry::Browser => Some(age),
             Expiry::Idle(secs) => Some(Duration::from_secs(secs)),
@@ -114,17 +114,16 @@ impl Cookie {
             Some((record, until)) => Some(self.mint(record, *until, now)?),
             None => None,
         };
-        let age = self.rules.load().cookies.age;
         let shown = Term::of(live.record.expiry, live.age, live.until, now);
         // What can be refused comes first, and what can't be taken back last.
         let (step, minted) = match (old, created) {
             (Old::Touch(until), _) => {
-                let token = self.seal((&live.key, live.revision), &live.record, until, now)?;
-                (Step::Goes(Term::of(live.record.expiry, age, until, now)), Some(token))
+                let (token, term) = self.seal((&live.key, live.revision), &live.record, until, now)?;
+                (Step::Goes(term), Some(token))
             }
             (Old::Save(record, until), _) => {
-                let token = self.seal((&live.key, new_revision()?), &record, until, now)?;
-                (Step::Goes(Term::of(record.expiry, age, until, now)), Some(token))
+                let (token, term) = self.seal((&live.key, new_revision()?), &record, until, now)?;
+                (Step::Goes(term), Some(token))
             }
             (Old::Cycle, Some((successor, token))) => {
                 let after = new.as_ref().map(|(record, _)| &**record);
@@ -139,8 +138,11 @@ impl Cookie {
         };
         let stands = match step {
             Step::Goes(term) if term.is_that_of(shown) => self.revoked(&live.key, now).await?.is_none(),
-            Step::Goes(term) => self.prolong(&live.key, now, term.last.max(shown.last), progress).await?,
-            Step::Ends(how) => self.revoke(&live.key, how, now, shown.last, progress).await?,
+            Step::Goes(term) => {
+                let last = term.last.max(shown.last);
+                self.note(&live.key, Note::Prolonged, now, last, progress).await?
+            }
+            Step::Ends(how) => self.note(&live.key, Note::Revoked(how), now, shown.last, progress).await?,
         };
         Ok(stands.then_some(Outcome { row, cookie, minted }))
     }
@@ -185,7 +187,7 @@ impl Cookie {
                 Some(Revoked::Cycled { successor, .. }) => id = successor,
                 None => {
                     let last = now.plus(LONGEST_COOKIE);
-                    if self.revoke(&id, Revoked::Flushed, now, last, progress).await? {
+                    if self.note(&id, Note::Revoked(Revoked::Flushed), now, last, progress).await? {
                         return Ok(());
                     }
                 }
@@ -196,34 +198,21 @@ impl Cookie {
     /// Seals a session that begins, or goes on under another id.
     fn mint(&self, record: &Record, until: Timestamp, now: Timestamp) -> Result<(Key, Token), Failed> {
         let id = Key::from_bytes(random()?);
-        Ok((id, self.seal((&id, new_revision()?), record, until, now)?))
+        let (token, _) = self.seal((&id, new_revision()?), record, until, now)?;
+        Ok((id, token))
     }
 
-    /// Notes that a session has ended, where there is a list; `false` if that was known.
-    async fn revoke(
+    /// Notes something of a session, where there is a list; `false` if it has ended before.
+    async fn note(
         &self,
         id: &Key,
-        how: Revoked,
+        note: Note,
         now: Timestamp,
         until: Timestamp,
         progress: &Progress,
     ) -> Result<bool, Error> {
         let Some(list) = &self.list else { return Ok(true) };
         progress.sends();
-        list.revoke(id, how, now, until).await
-    }
-
-    /// Notes that a session has cookies that last for longer than each of them tells, where there is a list; `false` if
-    /// it has ended.
-    async fn prolong(
-        &self,
-        id: &Key,
-        now: Timestamp,
-        until: Timestamp,
-        progress: &Progress,
-    ) -> Result<bool, Error> {
-        let Some(list) = &self.list else { return Ok(true) };
-        progress.sends();
-        list.prolong(id, now, until).await
+        list.note(id, note, now, until).await
     }
 }

@@ -29,6 +29,7 @@ use arc_swap::ArcSwap;
 use prometheus::IntCounter;
 use tokio::time::Instant;
 
+use self::commit::Term;
 use self::revocations::{Revocations, Revoked};
 pub use self::seal::fits;
 use super::engine::{Cleared, Engine};
@@ -123,20 +124,21 @@ impl Cookie {
         Some(opened.live)
     }
 
-    /// Seals a session. It ends no later than any browser would keep it, so that it is known when the last copy does.
+    /// Seals a session, and says what its cookie tells. It ends no later than any browser would keep it, so that it is
+    /// known when the last copy does.
     fn seal(
         &self,
         id: (&Key, Revision),
         record: &Record,
         until: Timestamp,
         now: Timestamp,
-    ) -> Result<Token, Failed> {
+    ) -> Result<(Token, Term), Failed> {
         let rules = self.rules.load();
         let no_key = || Error::new(Kind::Refused, "there is no key to seal a session with");
         let with = rules.codec.ring().first().ok_or_else(no_key)?;
         let name = rules.cookies.names.first().map_or("", String::as_str);
-        let until = until.min(now.plus(LONGEST_COOKIE));
-        let sealed = seal::seal(with, &rules.realm, name, id, record.clone(), (until, rules.cookies.age))?;
+        let (until, age) = (until.min(now.plus(LONGEST_COOKIE)), rules.cookies.age);
+        let sealed = seal::seal(with, &rules.realm, name, id, record.clone(), (until, age))?;
         if sealed.len() > rules.cookies.room {
             // Changes that grow too large were refused before: the cookies have less room than they had.
             let detail = format!(
@@ -146,7 +148,7 @@ impl Cookie {
             );
             return Err(Denied::Refused(Refusal::new("Save", Reason::TooLarge, detail)).into());
         }
-        Ok(Token::of_sealed(sealed))
+        Ok((Token::of_sealed(sealed), Term::of(record.expiry, age, until, now)))
     }
 
     /// How a session ended; `None` of one that goes on, and always without a list.

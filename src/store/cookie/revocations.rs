@@ -45,7 +45,7 @@ pub(super) enum Revoked {
 
 /// What is noted of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Note {
+pub(super) enum Note {
     /// It ended.
     Revoked(Revoked),
     /// It lives, and has a cookie that others know nothing of.
@@ -110,32 +110,19 @@ impl Revocations {
         })
     }
 
-    /// Revokes a session whose cookies have all expired by `until`, or, if it was prolonged, by when any has; `false` if
-    /// it was revoked before.
+    /// Notes something of a session; `false` if it was revoked before. A revocation is of one whose cookies have all
+    /// expired by `until`, or, if it was prolonged, by when any has. That it is prolonged is noted for a cookie that is
+    /// good until `until`, as its others don't tell: whoever ends it from now on reckons with that, from whichever of them.
     ///
     /// # Errors
     /// If the engine can't be written.
-    pub(super) async fn revoke(
+    pub(super) async fn note(
         &self,
         id: &Key,
-        how: Revoked,
+        note: Note,
         now: Timestamp,
         until: Timestamp,
     ) -> Result<bool, Error> {
-        self.note(id, Note::Revoked(how), now, until).await
-    }
-
-    /// Notes that a session has a cookie which is good until `until`, as its others don't tell; `false` if it was revoked
-    /// before. Whoever ends it from now on reckons with that, from whichever of its cookies.
-    ///
-    /// # Errors
-    /// If the engine can't be written.
-    pub(super) async fn prolong(&self, id: &Key, now: Timestamp, until: Timestamp) -> Result<bool, Error> {
-        self.note(id, Note::Prolonged, now, until).await
-    }
-
-    /// Notes something of a session that covers it until `until`; `false` if it was revoked before.
-    async fn note(&self, id: &Key, note: Note, now: Timestamp, until: Timestamp) -> Result<bool, Error> {
         let longest = now.plus(LONGEST_COOKIE + MARGIN);
         let first = if note == Note::Prolonged { longest } else { until.plus(MARGIN) };
         let mut new = Stored { value: note.write(), revision: new_revision()?, until: first };
@@ -222,16 +209,13 @@ mod tests {
     #[tokio::test]
     async fn the_first_who_revokes_a_session_says_how() {
         let (list, last) = (list(), NOW.plus(Duration::from_secs(60)));
-        let until = last.plus(MARGIN);
+        let (until, flushed) = (last.plus(MARGIN), Note::Revoked(Revoked::Flushed));
         assert_eq!(list.look(&ID, NOW).await, Ok(None));
-        assert_eq!(list.revoke(&ID, cycled(true), NOW, last).await, Ok(true));
-        assert_eq!(list.revoke(&ID, Revoked::Flushed, NOW, last).await, Ok(false));
+        assert_eq!(list.note(&ID, Note::Revoked(cycled(true)), NOW, last).await, Ok(true));
+        assert_eq!(list.note(&ID, flushed, NOW, last).await, Ok(false));
         assert_eq!(list.look(&ID, last).await, Ok(Some(cycled(true))), "a clock may be behind");
         assert_eq!(list.look(&ID, until).await, Ok(None), "the cookie has expired by then");
-        assert_eq!(
-            list.revoke(&ID, Revoked::Flushed, until, until.plus(Duration::from_secs(1))).await,
-            Ok(true)
-        );
+        assert_eq!(list.note(&ID, flushed, until, until.plus(Duration::from_secs(1))).await, Ok(true));
         assert_eq!(list.look(&ID, until).await, Ok(Some(Revoked::Flushed)));
     }
 

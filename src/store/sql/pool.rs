@@ -44,15 +44,13 @@ pub(super) struct Pool<D: Database> {
     places: Arc<Semaphore>,
     most: usize,
     idle: Mutex<Vec<Line<D>>>,
-    /// One opens a connection at a time.
-    opening: Turnstile<()>,
+    /// One opens a connection at a time, and knows when the server last said that it takes no more of them.
+    opening: Turnstile<Option<Stopwatch>>,
     state: watch::Sender<State>,
     /// Each connection that is open has one too.
     lines: Arc<()>,
     /// A connection came back.
     returned: Notify,
-    /// When the server last said that it takes no more of them.
-    full: Mutex<Option<Stopwatch>>,
     /// What was opened before the last time that something went wrong has a smaller number.
     generation: AtomicU64,
     /// Answers so far.
@@ -102,11 +100,10 @@ impl<D: Database> Pool<D> {
             places: Arc::new(Semaphore::new(most)),
             most,
             idle: Mutex::default(),
-            opening: Turnstile::new(()),
+            opening: Turnstile::new(None),
             state: watch::Sender::new(State::Open),
             lines: Arc::default(),
             returned: Notify::new(),
-            full: Mutex::default(),
             generation: AtomicU64::new(0),
             heard: AtomicU64::new(0),
             prepared: AtomicBool::new(false),
@@ -159,7 +156,7 @@ impl<D: Database> Pool<D> {
             State::Open => Ok(()),
         };
         away()?;
-        let _turn = timeout_at(deadline, self.opening.lock()).await.map_err(|_| {
+        let mut full = timeout_at(deadline, self.opening.lock()).await.map_err(|_| {
             let what = format!("{}: connections took too long to open", self.database.place());
             Error::new(Kind::Unreachable, what)
         })?;
@@ -168,10 +165,11 @@ impl<D: Database> Pool<D> {
                 return Ok(line);
             }
             away()?;
-            if !self.is_full() {
+            let just_said = full.as_ref().is_some_and(|since| since.elapsed() < LONGEST_PAUSE);
+            if !(just_said && self.has_lines()) {
                 match self.open().await {
                     Err(error) if error.kind == Kind::Busy && self.has_lines() => {
-                        *self.full() = Some(Stopwatch::start());
+                        *full = Some(Stopwatch::start());
                     }
                     opened => return opened.inspect_err(|error| self.lose(error, FIRST_PAUSE)),
                 }
@@ -189,15 +187,6 @@ impl<D: Database> Pool<D> {
 
     fn has_lines(&self) -> bool {
         Arc::strong_count(&self.lines) > 1
-    }
-
-    /// Has the server just said that it takes no more connections than we have?
-    fn is_full(&self) -> bool {
-        self.has_lines() && self.full().as_ref().is_some_and(|since| since.elapsed() < LONGEST_PAUSE)
-    }
-
-    fn full(&self) -> MutexGuard<'_, Option<Stopwatch>> {
-        self.full.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a connection back whose call was answered.
