@@ -11,6 +11,7 @@
 //! over both would be put off (`TRYAGAIN`) for as long as that slot is on its way.
 
 use std::collections::HashMap;
+use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -77,6 +78,16 @@ impl Redirect {
     }
 }
 
+/// A call that is under way. If it ends without an answer, or its caller leaves before one, whom it went to may serve the
+/// slot no longer: a server that only stands still refuses nothing.
+struct Unanswered<'a>(&'a Cluster);
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        self.0.doubt();
+    }
+}
+
 impl Links {
     /// No connections so far.
     pub(super) fn new(cluster: Arc<Cluster>, opened: IntCounter, times: Arc<ArcSwap<Times>>) -> Self {
@@ -92,10 +103,14 @@ impl Links {
         let mut at = self.owner(slot).await?;
         let mut asking = false;
         for _ in 0..HOPS {
+            let unanswered = Unanswered(&self.cluster);
             let answer = match self.link(&at).call(&Call { asking, ..*call }).await {
-                Ok(answer) => answer,
+                Ok(answer) => {
+                    mem::forget(unanswered);
+                    answer
+                }
                 Err(error) => {
-                    self.cluster.doubt();
+                    drop(unanswered);
                     // Where nothing was sent, somebody else may have its slots by now.
                     match self.owner(slot).await {
                         Ok(owner) if error.kind == Kind::Unreachable && owner != at => {

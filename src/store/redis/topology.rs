@@ -1,8 +1,8 @@
 //! Which server of a cluster serves which slots, and the task that keeps that up to date for all workers.
 //!
-//! `CLUSTER SLOTS` and not `CLUSTER SHARDS`, which servers before 7.0 don't know. One of the servers is asked once a
-//! second, and another one at once when a call has shown that what is known is not so: it met a server that is away, or
-//! was sent on. Servers learn of each other's failover by the cluster's own bus within milliseconds.
+//! `CLUSTER SLOTS` and not `CLUSTER SHARDS`, which servers before 7.0 don't know. One of the servers is asked twice a
+//! second, and another one at once when a call has shown that what is known is not so: it met a server that is away, had
+//! no answer, or was sent on. Servers learn of each other's failover by the cluster's own bus within milliseconds.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,8 +24,9 @@ use crate::store::{Error, Kind};
 
 /// What a connection to a server, and its answer, may take. Others are waiting to be asked.
 const PATIENCE: Duration = Duration::from_millis(300);
-/// How often one is asked at least.
-const INTERVAL: Duration = Duration::from_secs(1);
+/// How often one is asked at least: with what the next one may keep us waiting for, a new master is known of within a
+/// second where no call says that the old one is away.
+const INTERVAL: Duration = Duration::from_millis(500);
 /// The pause between one that is asked because of a doubt and the next.
 const LEAST: Duration = Duration::from_millis(50);
 
@@ -204,7 +205,7 @@ async fn watch(seeds: Arc<[Target]>, tell: Teller<Map>, doubt: Arc<Notify>) {
         away = true;
         known.clear();
         tell.not(Error::new(Kind::Unreachable, what));
-        sleep(jittered(INTERVAL / 4)).await;
+        sleep(jittered(INTERVAL / 2)).await;
     }
 }
 
