@@ -14,8 +14,6 @@ fn expired_sessions_are_cleared_and_counted_and_live_ones_stay() {
         config.session.keep_expired = coatroom::time::Length::secs(3600);
         config.session.ended_memory = coatroom::time::Length::secs(1);
         config.session.grace = coatroom::time::Length::secs(0);
-        // A slow disk is no reason to refuse.
-        config.store.commit_timeout = coatroom::time::Length::secs(60);
     });
     let begin = |expiry: &str| {
         let mut browser = sidecar.browser();

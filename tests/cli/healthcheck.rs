@@ -2,6 +2,8 @@
 
 use std::net::TcpListener;
 
+use coatroom::time::Length;
+
 use super::{coatroom, file, path, stderr, stdout};
 use crate::support::child::until;
 use crate::support::{Backend, Redis, Sidecar};
@@ -10,7 +12,9 @@ use crate::support::{Backend, Redis, Sidecar};
 fn a_health_check_asks_the_telemetry_listener_of_the_settings() {
     let backend = Backend::obedient();
     let redis = Redis::start();
-    let sidecar = Sidecar::on(&redis, backend.address, |config| config.telemetry.ready_needs_store = true);
+    let sidecar = Sidecar::on(&redis, backend.address, |config| {
+        (config.telemetry.ready_needs_store, config.store.timeout) = (true, Length::secs(1));
+    });
     let listen = sidecar.telemetry_address().to_string();
     let check = |flags: &[&str]| {
         let flags = [&["healthcheck", "--telemetry-listen", &listen], flags].concat();

@@ -12,6 +12,7 @@ use super::fleet::{BUDGET, Fleet, Medium};
 use super::judge::Violation;
 use super::relay::Harm;
 use super::workload::{Round, SHARERS, Tally};
+use crate::support::Pulse;
 
 /// Requests between two resets at least: else most of them would meet connections that are only being opened.
 const AT_ONCE: usize = 64;
@@ -110,6 +111,19 @@ async fn round<F: Fault>(fault: F, pace: Pace, acknowledged: u64) -> (Tally, Vec
 /// Other requests for each fault.
 fn seed(fault: impl Fault) -> u64 {
     fault.name().bytes().fold(0, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()))
+}
+
+/// Lets the medium be ill for a while, and until that has hurt somebody: on a busy machine nobody may have asked.
+pub async fn suffer(pace: Pace, round: &Round) {
+    let hurt = || {
+        let tally = round.tally();
+        tally.refused + tally.unknown
+    };
+    let (before, watch) = (hurt(), Pulse::start());
+    sleep(2 * pace.calm).await;
+    while hurt() == before && watch.elapsed() < Duration::from_secs(20) {
+        sleep(Duration::from_millis(1)).await;
+    }
 }
 
 /// Freezes what is sent a signal so, and thaws it.

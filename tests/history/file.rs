@@ -52,18 +52,18 @@ impl faults::Fault for Fault {
         if self == Self::None { Effect::None } else { Effect::Some }
     }
 
-    async fn hurt(self, pace: Pace, fleet: &mut Fleet<Disk>, _: &Round) {
+    async fn hurt(self, pace: Pace, fleet: &mut Fleet<Disk>, round: &Round) {
         let disk = &fleet.medium;
         match self {
             Self::None => {}
             Self::Full => {
                 let filler = block_in_place(|| disk.fill());
-                sleep(2 * pace.calm).await;
+                faults::suffer(pace, round).await;
                 fs::remove_file(filler).expect("it is there");
             }
             Self::Sealed => {
                 block_in_place(|| disk.seal(true));
-                sleep(2 * pace.calm).await;
+                faults::suffer(pace, round).await;
                 block_in_place(|| disk.seal(false));
             }
             Self::Locked => {

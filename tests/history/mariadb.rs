@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 
 use tokio::task::block_in_place;
-use tokio::time::sleep;
 
 use super::faults::{self, Effect, Pace, rounds};
 use super::fleet::{Fleet, Medium};
@@ -78,7 +77,7 @@ impl faults::Fault for Fault {
             Self::Reset => faults::reset(pace, fleet, round).await,
             Self::ReadOnly => {
                 ask(fleet, "SET GLOBAL read_only = 1");
-                sleep(2 * pace.calm).await;
+                faults::suffer(pace, round).await;
                 ask(fleet, "SET GLOBAL read_only = 0");
             }
         }

@@ -88,7 +88,7 @@ impl faults::Fault for Fault {
                     ask(fleet, &format!("ALTER SYSTEM SET default_transaction_read_only = {value}"));
                     ask(fleet, "SELECT pg_reload_conf()");
                     if value == "on" {
-                        sleep(2 * pace.calm).await;
+                        faults::suffer(pace, round).await;
                     }
                 }
             }

@@ -77,13 +77,13 @@ impl faults::Fault for Fault {
             Self::Reset => faults::reset(pace, fleet, round).await,
             Self::Full => {
                 ask(&fleet.medium, &["CONFIG", "SET", "maxmemory", "1"]);
-                sleep(2 * pace.calm).await;
+                faults::suffer(pace, round).await;
                 ask(&fleet.medium, &["CONFIG", "SET", "maxmemory", "0"]);
             }
             Self::Replica => {
                 // Of nobody: it keeps what it has.
                 ask(&fleet.medium, &["REPLICAOF", "127.0.0.1", "1"]);
-                sleep(2 * pace.calm).await;
+                faults::suffer(pace, round).await;
                 ask(&fleet.medium, &["REPLICAOF", "NO", "ONE"]);
             }
             Self::Paused => {

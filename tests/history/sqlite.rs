@@ -88,7 +88,7 @@ impl faults::Fault for Fault {
         }
     }
 
-    async fn hurt(self, pace: Pace, fleet: &mut Fleet<Sqlite>, _: &Round) {
+    async fn hurt(self, pace: Pace, fleet: &mut Fleet<Sqlite>, round: &Round) {
         let path = fleet.medium.path();
         match self {
             Self::None => {}
@@ -105,7 +105,7 @@ impl faults::Fault for Fault {
                     empty_the_log(&path);
                     fleet.medium.0.fill()
                 });
-                sleep(4 * pace.calm).await;
+                faults::suffer(pace, round).await;
                 fs::remove_file(filler).expect("it is there");
             }
         }

@@ -137,11 +137,12 @@ impl Round {
         Some(Loss { from: first.from, gone: certain.next().map_or(Instant::MAX, |certain| certain.to) })
     }
 
-    /// How long it took each sidecar, once all of them have done something.
+    /// How long it took each sidecar, once all of them have done something; time that this machine did not give us is
+    /// not counted.
     pub fn recovery(&self) -> Option<Vec<Duration>> {
-        let (tally, healed) = (self.tally(), self.healed.load(SeqCst));
-        let all = tally.recovered.len() == self.sidecars.len();
-        all.then(|| tally.recovered.values().map(|at| Duration::from_micros(at - healed)).collect())
+        let (recovered, healed) = (self.tally().recovered.clone(), self.healed.load(SeqCst));
+        let took = |at: &Instant| Duration::from_micros(at - healed - self.stolen(healed, *at));
+        (recovered.len() == self.sidecars.len()).then(|| recovered.values().map(took).collect())
     }
 
     pub fn tally(&self) -> std::sync::MutexGuard<'_, Tally> {

@@ -4,6 +4,7 @@ use std::thread;
 
 use coatroom::config::Config;
 use coatroom::store::OnError;
+use coatroom::time::Length;
 
 use crate::support::{Backend, Browser, Redis, Reply, Sidecar};
 
@@ -13,9 +14,9 @@ pub(super) const CYCLE: (&str, &str) = ("X-Session-Cycle-Key", "true");
 pub(super) const IF_VERSION: (&str, &str) = ("X-Session-If-Version", "0000000000000001");
 pub(super) const PAST: (&str, &str) = ("X-Session-Expiry", "-1");
 
-/// Settings with that `store.on_error`.
+/// Settings with that `store.on_error`. What became of a change is not asked for longer than it is by default.
 pub(super) fn on(error: OnError) -> impl Fn(&mut Config) + Copy {
-    move |config| config.store.on_error = error
+    move |config| (config.store.on_error, config.store.commit_timeout) = (error, Length::secs(1))
 }
 
 /// A response of our own that says that sessions are not available, and leaves the cookie alone.

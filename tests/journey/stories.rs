@@ -52,6 +52,10 @@ stories! {
     cgi [("COATROOM__HEADERS__KEYS", "user_id,visits,hits,cart")],
 }
 
+/// A machine that is busy makes no store ill.
+const PATIENT: [(&str, &str); 2] =
+    [("COATROOM__STORE__TIMEOUT", "20"), ("COATROOM__STORE__COMMIT_TIMEOUT", "20")];
+
 /// Sidecars before one application.
 struct Fleet {
     sidecars: Vec<Program>,
@@ -62,7 +66,8 @@ struct Fleet {
 impl Fleet {
     fn of(sidecars: usize, application: &Program, redis: Option<&Redis>, settings: &[(&str, &str)]) -> Self {
         let url = redis.map_or("memory:".to_owned(), Redis::url);
-        let sidecar = |_| Program::sidecar(application.address, &["--store", &url], settings);
+        let settings = [settings, &PATIENT].concat();
+        let sidecar = |_| Program::sidecar(application.address, &["--store", &url], &settings);
         Self { sidecars: (0..sidecars).map(sidecar).collect(), counts: true }
     }
 
@@ -70,7 +75,7 @@ impl Fleet {
     fn in_cookies(sidecars: usize, application: &Program, redis: &Redis, settings: &[(&str, &str)]) -> Self {
         let (key, list) = (BASE64.encode(&[1; 32]), redis.url());
         let more = [("COATROOM__STORE__ENCRYPTION_KEYS", &*key), ("COATROOM__STORE__REVOCATIONS", &*list)];
-        let settings = [settings, &more].concat();
+        let settings = [settings, &more, &PATIENT].concat();
         let sidecar = |_| Program::sidecar(application.address, &["--store", "cookie:"], &settings);
         Self { sidecars: (0..sidecars).map(sidecar).collect(), counts: false }
     }

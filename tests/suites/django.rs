@@ -133,6 +133,7 @@ impl Ours {
             ("COATROOM__STORE__CACHE_LEASE", "1"),
             // A change waits for the cache to forget, and the disk may be slow.
             ("COATROOM__STORE__COMMIT_TIMEOUT", "10"),
+            ("COATROOM__STORE__TIMEOUT", "10"),
         ];
         let sidecar = Program::sidecar(backend.address, &["--store", &store], &settings);
         Self { sidecar, backend }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use coatroom::app::{self, App};
 use coatroom::config::Config;
 use coatroom::telemetry::metrics::Metrics;
-use coatroom::time::{Clock, Timestamp};
+use coatroom::time::{Clock, Length, Timestamp};
 
 use super::Redis;
 use super::child::until;
@@ -40,7 +40,7 @@ impl Sidecar {
     }
 
     /// Starts one before `backend`, with its sessions on a server that goes by the system's clock, as its own does
-    /// then.
+    /// then. It has patience with both: a machine that is busy makes no store ill.
     pub fn on(store: &Redis, backend: SocketAddr, change: impl FnOnce(&mut Config)) -> Self {
         Self::keeping(&store.url(), backend, change)
     }
@@ -49,6 +49,7 @@ impl Sidecar {
     pub fn keeping(url: &str, backend: SocketAddr, change: impl FnOnce(&mut Config)) -> Self {
         let with_store = |config: &mut Config| {
             config.store.url = url.into();
+            (config.store.timeout, config.store.commit_timeout) = (Length::secs(20), Length::secs(20));
             change(config);
         };
         let sidecar = Self::start(&format!("http://{backend}"), Clock::system().now(), with_store);
