@@ -25,7 +25,7 @@ use super::patience::Patient;
 use super::room::{Room, Seat};
 use super::timer::{TICK, Wheel};
 use super::visit::{Served, Visitor};
-use super::{Address, Backend, Client, Proxy, Rules};
+use super::{Address, Backend, Client, Proxy, Rules, keepalive};
 use crate::drain::{Drain, Guard};
 use crate::telemetry::logging::Limited;
 use crate::telemetry::metrics::{Limit, Metrics};
@@ -100,7 +100,8 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
     // What remains of connections of before is not in the way.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
-    // Those that are accepted have it from their listener.
+    // Those that are accepted have what follows from their listener.
+    keepalive::ask(&SockRef::from(&socket))?;
     #[cfg(target_os = "linux")]
     socket.set_tcp_notsent_lowat(UNSENT)?;
     Ok(socket)
@@ -295,6 +296,18 @@ mod tests {
         }
         drop(listeners);
         bind(address, 2).expect("it is free again");
+    }
+
+    #[test]
+    fn a_client_that_vanishes_without_a_word_is_found_out() {
+        let listeners = bind(ANY, 2).expect("a free port");
+        let address = listeners[0].local_addr().expect("its address");
+        let accepted = |listener: &std::net::TcpListener| listener.accept().ok();
+        let clients: Vec<_> =
+            (0..50).map(|_| TcpStream::connect(address).expect("somebody listens")).collect();
+        let found: Vec<_> = listeners.iter().flat_map(|one| std::iter::from_fn(|| accepted(one))).collect();
+        assert_eq!(found.len(), clients.len());
+        assert!(found.iter().all(|(stream, _)| keepalive::is_asked(&SockRef::from(stream))));
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod head;
 pub mod heads;
 mod hop;
 pub mod ids;
+mod keepalive;
 pub mod limits;
 mod linger;
 pub mod listen;
