@@ -1,7 +1,7 @@
 //! The heads of requests as they came over the wire, for what hyper knows of them and doesn't tell.
 //!
-//! hyper drops a length that stands beside chunks, and says nothing of it; it takes lines that end in LF alone, and cuts
-//! a target at its `#`. Each of them is something that another reader, before us or behind us, may understand otherwise
+//! hyper drops a length that stands beside chunks, and says nothing of it; it takes lines that end in LF alone, in heads
+//! and among trailers, and cuts a target at its `#`. Each of them is something that another reader, before us or behind us, may understand otherwise
 //! (RFC 9112 §2.2, §3.2 and §6.1; HAProxy CVE-2023-45539), and is refused.
 //!
 //! No framing is decided here: how long a body is that hyper has seen is counted, so that it is known where the next
@@ -65,15 +65,19 @@ impl Heads {
     }
 
     /// Hears what has come.
-    pub fn hear(&mut self, bytes: &[u8]) {
+    ///
+    /// # Errors
+    /// What is wrong with the end of a body.
+    pub fn hear(&mut self, bytes: &[u8]) -> Result<(), &'static str> {
         if !self.listens() {
-            return;
+            return Ok(());
         }
-        let skipped = self.body.skip(bytes);
+        let skipped = self.body.skip(bytes).inspect_err(|_| self.end())?;
         self.unread.extend_from_slice(&bytes[skipped..]);
         if self.unread.len() > MOST {
             self.end();
         }
+        Ok(())
     }
 
     /// Takes the head that hyper has made this request of, and says what is wrong with it.
@@ -104,7 +108,10 @@ impl Heads {
         } else {
             Rest::Nothing
         };
-        let body = self.body.skip(&self.unread[end..]);
+        let body = match self.body.skip(&self.unread[end..]) {
+            Ok(body) => body,
+            Err(what) => return self.fault(what),
+        };
         self.unread.drain(..end + body);
         if self.unread.is_empty() && self.unread.capacity() > SPARE {
             self.unread = Vec::new();
@@ -144,8 +151,11 @@ fn has_length(head: &[u8]) -> bool {
 
 impl Rest {
     /// How many of these bytes come before the next head.
-    fn skip(&mut self, bytes: &[u8]) -> usize {
-        match self {
+    ///
+    /// # Errors
+    /// As [`Chunks::skip`].
+    fn skip(&mut self, bytes: &[u8]) -> Result<usize, &'static str> {
+        Ok(match self {
             Self::Nothing => 0,
             Self::Tunnel => bytes.len(),
             Self::Length(left) => {
@@ -157,13 +167,13 @@ impl Rest {
                 some
             }
             Self::Chunks(chunks) => {
-                let some = chunks.skip(bytes);
+                let some = chunks.skip(bytes)?;
                 if matches!(chunks, Chunks::Over) {
                     *self = Self::Nothing;
                 }
                 some
             }
-        }
+        })
     }
 }
 
@@ -175,7 +185,7 @@ enum Chunks {
     Extension(u64),
     /// In a chunk, with so much to come, and its CR LF.
     Data(u64),
-    /// In a trailer, or at the beginning of its line, or behind a CR. LF alone is a byte of it, to hyper as well.
+    /// In a trailer, or at the beginning of its line, or behind a CR.
     Trailer { empty: bool, cr: bool },
     /// Behind the empty line.
     Over,
@@ -188,11 +198,15 @@ impl Default for Chunks {
 }
 
 impl Chunks {
-    fn skip(&mut self, bytes: &[u8]) -> usize {
+    /// How many of these bytes come before the end.
+    ///
+    /// # Errors
+    /// A trailer ends in LF alone: to hyper that is a byte of it, to others it may be the end of the body.
+    fn skip(&mut self, bytes: &[u8]) -> Result<usize, &'static str> {
         let mut at = 0;
         while let Some(byte) = bytes.get(at) {
             *self = match *self {
-                Self::Over => return at,
+                Self::Over => return Ok(at),
                 Self::Data(left) => {
                     let rest = bytes.len() - at;
                     let some = usize::try_from(left).map_or(rest, |left| left.min(rest));
@@ -224,13 +238,14 @@ impl Chunks {
                     match byte {
                         b'\n' if cr && empty => Self::Over,
                         b'\n' if cr => Self::Trailer { empty: true, cr: false },
+                        b'\n' => return Err("a trailer ends in LF alone"),
                         b'\r' => Self::Trailer { empty, cr: true },
                         _ => Self::Trailer { empty: false, cr: false },
                     }
                 }
             };
         }
-        at
+        Ok(at)
     }
 }
 
@@ -250,7 +265,7 @@ mod tests {
         let mut hear = |heads: &mut Heads, until: usize| {
             while heard < until {
                 let next = bytes.len().min(heard + piece);
-                heads.hear(&bytes[heard..next]);
+                heads.hear(&bytes[heard..next]).expect("trailers are sound");
                 heard = next;
             }
         };
@@ -268,17 +283,30 @@ mod tests {
         Request::builder().header(name, value).body(()).expect("a request")
     }
 
-    /// A trailer that LF alone ends has not ended, so the next head is where hyper finds it.
+    /// Another reader may take it for the end, and what follows for a head.
     #[test]
-    fn a_bare_lf_among_trailers_hides_no_head() {
-        let first = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\nX: y\r\n\n\r\n\r\n";
-        let second = "POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n";
-        let mut heads = Heads::default();
-        heads.hear(first.as_bytes());
-        assert_eq!(take(&mut heads, &request("transfer-encoding", "chunked")), None);
-        heads.hear(second.as_bytes());
-        let fault = take(&mut heads, &request("transfer-encoding", "chunked"));
-        assert_eq!(fault, Some("there is Content-Length beside Transfer-Encoding"));
+    fn a_bare_lf_among_trailers_is_a_fault_wherever_pieces_are_cut() {
+        let head = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+        for (body, sound) in [
+            ("0\r\nX: y\r\n\r\n", true),
+            ("0\r\n\n", false),
+            ("0\r\n\nX: y\r\n\r\n", false),
+            ("0\r\nX: y\n\r\n", false),
+            ("0\r\nX: y\r\n\nGET", false),
+        ] {
+            for piece in 1..=body.len() {
+                let mut heads = Heads::default();
+                assert_eq!(heads.hear(head.as_bytes()), Ok(()));
+                assert_eq!(take(&mut heads, &request("transfer-encoding", "chunked")), None);
+                let heard = body.as_bytes().chunks(piece).try_for_each(|piece| heads.hear(piece));
+                assert_eq!(heard.is_ok(), sound, "{body:?} {piece}");
+                assert_eq!(heads.listens(), sound);
+            }
+            let mut heads = Heads::default();
+            assert_eq!(heads.hear(format!("{head}{body}").as_bytes()), Ok(()));
+            let fault = take(&mut heads, &request("transfer-encoding", "chunked"));
+            assert_eq!(fault, (!sound).then_some("a trailer ends in LF alone"), "{body:?}");
+        }
     }
 
     #[test]
@@ -323,7 +351,7 @@ mod tests {
     fn what_comes_after_a_tunnel_has_begun_is_not_heard() {
         let mut heads = Heads::default();
         heads.end();
-        heads.hear(b"GET / HTTP/1.1\n\n");
+        assert_eq!(heads.hear(b"GET / HTTP/1.1\n\n"), Ok(()));
         assert!(
             !heads.listens() && heads.unread.is_empty() && take(&mut heads, &request("a", "b")).is_none()
         );

@@ -204,7 +204,7 @@ impl<T: Read + Unpin> Read for Muted<T> {
         let most = buffer.remaining().min(PIECE);
         let mut piece = ReadBuf::uninit(&mut space[..most]);
         ready!(Pin::new(inner).poll_read(cx, piece.unfilled()))?;
-        heads.hear(piece.filled());
+        heads.hear(piece.filled()).map_err(|what| io::Error::new(io::ErrorKind::InvalidData, what))?;
         buffer.put_slice(piece.filled());
         turns.0.heard.store(true, Relaxed);
         Poll::Ready(Ok(()))

@@ -422,3 +422,23 @@ fn a_body_longer_than_it_says_is_cut_at_its_length() {
     answer(&mut stage.accept());
     assert_eq!(client.reply().text(), "ok");
 }
+
+/// Another reader before us may take the body for over there, and what follows for a request of somebody else.
+#[test]
+fn a_trailer_that_ends_in_lf_alone_is_refused_whatever_pieces_it_comes_in() {
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for trailers in ["\n", "X: y\n\r\n", "\nX: y\r\n\r\n", "X: y\r\n\n"] {
+        assert_eq!(refused(format!("{head}1\r\nA\r\n0\r\n{trailers}{SMUGGLED}")), 400, "{trailers:?}");
+        let stage = Stage::new();
+        let sidecar = before(&stage);
+        let mut client = Line::to(sidecar.address());
+        client.send(format!("{head}1\r\nA\r\n"));
+        let mut backend = stage.accept();
+        backend.bytes(1);
+        client.send(format!("0\r\n{trailers}{SMUGGLED}"));
+        is_problem(&client.reply(), 400, "incomplete-body");
+        client.finish().rest();
+        sidecar.until("coatroom_http_connections", 0);
+        assert!(!String::from_utf8_lossy(&backend.rest().0).contains("smuggled"), "{trailers:?}");
+    }
+}
