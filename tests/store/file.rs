@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::Barrier;
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
@@ -298,6 +298,36 @@ async fn a_lock_that_somebody_keeps_is_an_error_for_its_shard_alone() {
     assert_eq!(engine.add(&key(2), stored(1), KNOWN).await, Ok(true));
     flock(&lock, FlockOperation::Unlock).unwrap();
     assert_eq!(engine.replace(&key(1), revision(1), stored(2), KNOWN).await, Ok(Swap::Done));
+}
+
+/// However many writes wait, be it for locks or for the disk, sessions are read.
+#[tokio::test]
+async fn a_read_waits_for_no_write() {
+    let (_parent, folder, engine) = filled().await;
+    // Each in a shard of its own, and more of them than there are threads.
+    let others = 2..=64;
+    let mut locks = Vec::new();
+    for n in others.clone() {
+        assert_eq!(engine.add(&key(n), stored(n), KNOWN).await, Ok(true));
+        let lock = fs::File::open(place(&folder, n).with_file_name(".lock")).unwrap();
+        flock(&lock, FlockOperation::LockExclusive).unwrap();
+        locks.push(lock);
+    }
+    let engine = Arc::new(engine);
+    let replace = |n| {
+        let engine = Arc::clone(&engine);
+        tokio::spawn(async move { engine.replace(&key(n), revision(n), stored(n + 100), KNOWN).await })
+    };
+    let writes: Vec<_> = others.map(replace).collect();
+    // All of them are sent.
+    tokio::task::yield_now().await;
+    assert!(engine.get(&key(1)).await.unwrap().is_some());
+    assert_eq!(engine.ping().await, Ok(()));
+    assert!(writes.iter().all(|write| !write.is_finished()));
+    drop(locks);
+    for write in writes {
+        assert_eq!(write.await.unwrap(), Ok(Swap::Done));
+    }
 }
 
 /// Whoever has left is not written for later on, when nobody waits for it.

@@ -50,7 +50,9 @@ const SHARDS: usize = 256;
 
 /// The file engine.
 pub struct File {
-    executor: Executor,
+    writers: Executor,
+    /// Whoever only looks waits for nobody who waits for the disk, or for a lock.
+    readers: Executor,
     folder: Arc<Folder>,
     /// One writer of this process at a time in each shard; whoever waits takes no thread.
     turns: Vec<Arc<Mutex<()>>>,
@@ -67,10 +69,11 @@ impl File {
     /// What is wrong with `store.url`, or that the system gives no threads.
     pub fn new(config: &Config) -> Result<Self, String> {
         let path = path(config)?;
-        let executor =
-            Executor::new("store").map_err(|error| format!("no thread can be started: {error}"))?;
+        let threads =
+            |name| Executor::new(name).map_err(|error| format!("no thread can be started: {error}"));
         let file = Self {
-            executor,
+            writers: threads("store")?,
+            readers: threads("store-reads")?,
             folder: Arc::new(Folder::new(path)),
             turns: (0..SHARDS).map(|_| Arc::default()).collect(),
             patience: AtomicU64::default(),
@@ -107,7 +110,7 @@ impl File {
             drop(turn);
             done
         };
-        self.executor.block(work).await
+        self.writers.block(work).await
     }
 
     /// The same, where `seen` is.
@@ -138,7 +141,7 @@ impl File {
                 drop(turn);
                 round
             };
-            let round = self.executor.block(clear).await;
+            let round = self.writers.block(clear).await;
             // A shard that has more is looked at once more, and one that can't be cleared keeps nobody from the others.
             if !round.as_ref().is_ok_and(|round| round.more) {
                 self.next.store(number + 1, Relaxed);
@@ -171,7 +174,7 @@ fn path(config: &Config) -> Result<PathBuf, String> {
 impl Engine for File {
     async fn get(&self, key: &Key) -> Result<Option<Stored>, Error> {
         let (folder, key) = (Arc::clone(&self.folder), *key);
-        self.executor.block(move || record::read(&folder, &key)).await
+        self.readers.block(move || record::read(&folder, &key)).await
     }
 
     async fn add(&self, key: &Key, new: Stored, _: Worth) -> Result<bool, Error> {
@@ -215,13 +218,13 @@ impl Engine for File {
             })?,
         };
         let folder = Arc::clone(&self.folder);
-        let keys = self.executor.block(move || shard::keys(&folder, number)).await?;
+        let keys = self.readers.block(move || shard::keys(&folder, number)).await?;
         Ok(Page { keys, next: number.checked_add(1).map(|next| format!("{next:02x}")) })
     }
 
     async fn ping(&self) -> Result<(), Error> {
         let folder = Arc::clone(&self.folder);
-        self.executor.block(move || folder.enter().map(drop)).await
+        self.readers.block(move || folder.enter().map(drop)).await
     }
 
     fn reload(&self, config: &Config) {
