@@ -40,6 +40,7 @@ use crate::session::{Cookies, Limits, Policy, Reason};
 use crate::store::codec::Codec;
 use crate::store::{self, Store, cookie, keyed};
 use crate::telemetry::health::Health;
+use crate::telemetry::logging::Limited;
 use crate::telemetry::metrics::{CacheResult, CookieRefused, Metrics};
 use crate::time::Clock;
 use crate::wire::chunks;
@@ -348,6 +349,7 @@ pub fn rules(config: &Config, store: &Arc<dyn Store>, metrics: &Arc<Metrics>) ->
         vary: headers.vary,
         page: Page::read(&config.errors).map_err(at("errors.page"))?,
         access: config.log.access,
+        limited: Limited::new(),
     })
 }
 

@@ -26,7 +26,9 @@ pub struct Manager {
     timeout: Duration,
     on_error: OnError,
     metrics: Arc<Metrics>,
+    /// How often an ill store is logged, and what clients show that is none of an honest one.
     limited: Limited,
+    strange: Limited,
 }
 
 /// One request's handle on its session.
@@ -106,7 +108,16 @@ impl Manager {
         metrics: Arc<Metrics>,
     ) -> Self {
         let (timeout, on_error) = (config.timeout.0, config.on_error);
-        Self { store, policy, previous, timeout, on_error, metrics, limited: Limited::new() }
+        Self {
+            store,
+            policy,
+            previous,
+            timeout,
+            on_error,
+            metrics,
+            limited: Limited::new(),
+            strange: Limited::new(),
+        }
     }
 
     /// Finds the session that a client showed tokens for. A request without a token costs the store nothing.
@@ -143,7 +154,7 @@ impl Manager {
 
     async fn find(&self, shown: &Shown, session: &mut Session, now: Timestamp) -> Result<(), store::Error> {
         if shown.crowd {
-            warn!("more cookies of our name than can be honest");
+            self.wonder("more cookies of our name than can be honest");
             session.found = Found::Ambiguous;
             return Ok(());
         }
@@ -170,7 +181,7 @@ impl Manager {
                 _ => continue,
             };
             if rank == best && matches!(found, Found::Live(_)) {
-                warn!("two live sessions of one scope were shown: somebody may be tossing cookies");
+                self.wonder("two live sessions of one scope were shown: somebody may be tossing cookies");
                 (session.found, session.token) = (Found::Ambiguous, None);
                 if rank == 0 {
                     return Ok(());
@@ -344,6 +355,14 @@ impl Manager {
     /// May an ill store be logged now? At most once a second, whoever asks; says how often not since the last time.
     pub fn may_tell(&self) -> Option<u64> {
         self.limited.allow()
+    }
+
+    /// Logs what anybody can make happen as often as they like.
+    fn wonder(&self, what: &str) {
+        match self.strange.allow() {
+            Some(suppressed) => warn!(suppressed, "{what}"),
+            None => debug!("{what}"),
+        }
     }
 
     /// Logs an ill store where the client gets no error, which would be logged.

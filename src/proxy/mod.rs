@@ -59,6 +59,7 @@ use crate::drain::Drain;
 use crate::manager::{Manager, Session, Tell, Told};
 use crate::session::{Changes, Denied, Mode, Reason, Shown};
 use crate::store::{self, Failed};
+use crate::telemetry::logging::Limited;
 use crate::telemetry::metrics::{Metrics, Side};
 use crate::time::{Clock, Stopwatch, Timestamp};
 use crate::wire::forwarded::{Origin, Peer};
@@ -106,6 +107,8 @@ pub struct Rules {
     pub page: Option<Page>,
     /// `log.access`.
     pub access: bool,
+    /// How often it is logged that a request is refused which the backend could have answered.
+    pub limited: Limited,
 }
 
 /// Carries requests to the backend and their sessions through the store; one for each worker.

@@ -243,13 +243,17 @@ impl Visitor {
 }
 
 /// Logs an error under the ID that its response has: the client's own only for those who look for it, an ill store's
-/// at most once a second.
+/// and ours, which come with each request, at most once a second.
 pub(super) fn note(error: &Error, id: &HeaderValue, rules: &Rules) {
     let (status, problem, _) = error.problem();
     let (id, status) = (id.to_str().unwrap_or_default(), status.as_u16());
     match error.side {
         Side::Client => debug!(id, status, problem, "{error}"),
-        Side::Backend | Side::Sidecar => warn!(id, status, problem, "{error}"),
+        Side::Backend => warn!(id, status, problem, "{error}"),
+        Side::Sidecar => match rules.limited.allow() {
+            Some(suppressed) => warn!(id, status, problem, suppressed, "{error}"),
+            None => debug!(id, status, problem, "{error}"),
+        },
         Side::Store => {
             let kind = error.store().map(|problem| problem.kind.label());
             match rules.manager.may_tell() {

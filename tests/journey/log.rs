@@ -96,3 +96,26 @@ fn a_store_that_goes_and_comes_back_is_told_of_once_each() {
     assert_eq!(events("the store can't be reached").len(), 2);
     assert_eq!(events("the store can be reached again").len(), 2);
 }
+
+/// What anybody can have as often as they like is no way to fill a disk.
+#[test]
+fn what_the_sidecar_refuses_and_strange_cookies_are_told_of_once_a_second() {
+    let backend = Backend::obedient();
+    let redis = Redis::start();
+    let child = program(&backend, &redis, "");
+    let via = "Via: 1.1 coatroom\r\n".repeat(8);
+    let crowd: String = ('a'..'u').map(|c| format!("Cookie: sessionid={c}{}\r\n", "a".repeat(31))).collect();
+    let watch = Stopwatch::start();
+    for _ in 0..MANY {
+        for (headers, status) in [(&via, 508), (&crowd, 200)] {
+            let request = format!("GET / HTTP/1.1\r\nHost: a\r\n{headers}Connection: close\r\n\r\n");
+            assert_eq!(send(child.address, request).status, status);
+        }
+    }
+    for message in ["comes back here again", "more cookies of our name than can be honest"] {
+        let events = until(|| Some(told(&child, message)).filter(|events| !events.is_empty()));
+        let seconds = watch.elapsed().as_secs();
+        assert!(events.len() as u64 <= 1 + seconds, "{} lines in {seconds} s", events.len());
+        assert!(events.iter().all(|event| event["level"] == "WARN"), "{events:?}");
+    }
+}
