@@ -30,10 +30,8 @@ labels! {
         Live = "live",
         /// The token was ended, and is remembered.
         Ended = "ended",
-        /// The client showed no token, or one that the store doesn't know.
+        /// The client showed no token, or one that the store doesn't know, or whose session's time is over.
         Absent = "absent",
-        /// The store has it still, but its time is over.
-        Expired = "expired",
         /// The token is outside the grammar; the store wasn't asked.
         Malformed = "malformed",
         /// The token's signature doesn't hold; the store wasn't asked.
