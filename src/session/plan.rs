@@ -129,6 +129,9 @@ pub struct Plan {
     pub new: Option<(Box<Record>, Timestamp)>,
     /// What the client is told.
     pub cookie: Cookie,
+    /// What is written ends when the session that was read did. A touch may have moved that since, and leaves no other
+    /// trace: who executes this looks anew first.
+    pub keeps_end: bool,
 }
 
 impl Plan {
@@ -144,16 +147,16 @@ impl Plan {
     }
 
     const fn nothing(row: Row, cookie: Cookie) -> Self {
-        Self { row, old: Old::Keep, new: None, cookie }
+        Self { row, old: Old::Keep, new: None, cookie, keeps_end: false }
     }
 
     const fn end(row: Row, cookie: Cookie) -> Self {
-        Self { row, old: Old::End, new: None, cookie }
+        Self { row, old: Old::End, new: None, cookie, keeps_end: false }
     }
 
     fn create(row: Row, old: Old, record: Record, until: Timestamp, policy: &Policy) -> Self {
         let cookie = Cookie::Set(policy.cookie(&record, until));
-        Self { row, old, new: Some((Box::new(record), until)), cookie }
+        Self { row, old, new: Some((Box::new(record), until)), cookie, keeps_end: false }
     }
 }
 
@@ -267,6 +270,8 @@ fn on_live(
         let until = policy.until(record, now);
         if no_touch { until.min(live.until) } else { until }
     };
+    // Without touches an end moves with the revision.
+    let keeps_end = |until: Timestamp| no_touch && policy.save_every_request && until == live.until;
     let record = effect.record;
     if effect.flushed {
         if effect.past || record.is_empty() {
@@ -280,19 +285,22 @@ fn on_live(
     }
     if let Some(cycle) = effect.cycle {
         let until = until(&record);
-        return Ok(Plan::create(Row::CycleKey(cycle), Old::Cycle, record, until, policy));
+        let plan = Plan::create(Row::CycleKey(cycle), Old::Cycle, record, until, policy);
+        return Ok(Plan { keeps_end: keeps_end(until), ..plan });
     }
     if effect.changed || changes.save {
         let until = until(&record);
         // Where the cookie is the session, what is not sent is not saved.
         let quiet = no_touch && !rescope && policy.limits.cookies.is_none();
         let cookie = if quiet { Cookie::Leave } else { Cookie::Set(policy.cookie(&record, until)) };
-        return Ok(Plan { row: Row::Save, old: Old::Save(Box::new(record), until), new: None, cookie });
+        let old = Old::Save(Box::new(record), until);
+        return Ok(Plan { row: Row::Save, old, new: None, cookie, keeps_end: keeps_end(until) });
     }
     if rescope {
         let kept = Record { modified_at: live.record.modified_at, ..record };
         let cookie = Cookie::Set(policy.cookie(&kept, live.until));
-        return Ok(Plan { row: Row::Rescope, old: Old::Save(Box::new(kept), live.until), new: None, cookie });
+        let (old, keeps_end) = (Old::Save(Box::new(kept), live.until), policy.save_every_request);
+        return Ok(Plan { row: Row::Rescope, old, new: None, cookie, keeps_end });
     }
     if no_touch || !policy.save_every_request {
         return Ok(Plan::nothing(Row::Nothing, Cookie::Leave));
@@ -300,7 +308,8 @@ fn on_live(
     let until = until(&live.record);
     let due = until > live.until && until.since(live.until) >= policy.touch_interval;
     let (old, until) = if due { (Old::Touch(until), until) } else { (Old::Keep, live.until) };
-    Ok(Plan { row: Row::Touch, old, new: None, cookie: Cookie::Set(policy.cookie(&live.record, until)) })
+    let cookie = Cookie::Set(policy.cookie(&live.record, until));
+    Ok(Plan { row: Row::Touch, old, new: None, cookie, keeps_end: false })
 }
 
 /// `ended` is `None` where nothing is remembered of the end; `loaded` says that the token had ended when it was loaded.
@@ -316,11 +325,9 @@ fn on_ended(
     let effect = changes.apply(base, policy, now)?;
     let successor = if cycled { Old::End } else { Old::Keep };
     if effect.flushed || (effect.past && cycled) {
-        let flush = Plan { row: Row::EndedFlush, old: successor.clone(), new: None, cookie: Cookie::Leave };
-        return Ok(match create(Row::EndedFlushWithData, effect, policy, now) {
-            Some(plan) => Plan { old: successor, ..plan },
-            None => flush,
-        });
+        let plan = create(Row::EndedFlushWithData, effect, policy, now);
+        let plan = plan.unwrap_or(Plan::nothing(Row::EndedFlush, Cookie::Leave));
+        return Ok(Plan { old: successor, ..plan });
     }
     if cycled && effect.cycle.is_some() {
         return Ok(create(Row::EndedCycleKey, effect, policy, now)
@@ -603,6 +610,31 @@ mod tests {
         let sent = super::plan(&live(), &asked, &in_cookies, NOW).unwrap();
         assert_eq!(sent.cookie, Cookie::Set(Lifetime::Until(*until)), "or it would not be saved");
         assert_eq!(sent.old, plan.old);
+    }
+
+    #[test]
+    fn an_end_that_is_kept_is_looked_at_anew_where_there_are_touches() {
+        let touching = Policy { save_every_request: true, ..policy() };
+        let mut old = session(json!({"a": 1}));
+        old.record.scope = Scope(9);
+        let old = Found::Live(Box::new(old));
+        let soon = || Directive::Expiry(Wish::So(Expiry::Idle(5)));
+        for (found, directives, no_touch, kept) in [
+            (live(), vec![set(json!({"b": 1}))], true, true),
+            (live(), vec![Directive::CycleKey], true, true),
+            (live(), vec![set(json!({"b": 1}))], false, false),
+            (live(), vec![soon()], true, false),
+            (live(), vec![Directive::Flush], true, false),
+            (live(), vec![], true, false),
+            (old.clone(), vec![], false, true),
+            (old, vec![], true, true),
+        ] {
+            let asked = Asked { no_touch, ..ask(directives) };
+            for (policy, kept) in [(&touching, kept), (&policy(), false)] {
+                let plan = plan(&found, &asked, policy, NOW).unwrap();
+                assert_eq!(plan.keeps_end, kept, "{plan:?}");
+            }
+        }
     }
 
     #[test]

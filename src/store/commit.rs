@@ -70,6 +70,10 @@ impl<E: Engine> Keyed<E> {
         };
         let (mut at, mine) = (seen.clone(), new_revision()?);
         let planned = planned.unwrap_or_else(|| (job.decide)(&seen));
+        if !fresh && planned.as_ref().is_ok_and(|plan| plan.keeps_end) {
+            // What is believed says too little of the end.
+            return Ok(None);
+        }
         let answer = match step(&mut at, planned, mine) {
             Step::Joined(answer) => answer,
             Step::Alone(plan) => {
@@ -135,7 +139,7 @@ impl<E: Engine> Keyed<E> {
         now: Timestamp,
         progress: &Progress,
     ) -> Result<Option<Outcome>, Error> {
-        let Plan { row, old, new, cookie } = plan;
+        let Plan { row, old, new, cookie, .. } = plan;
         let cycles = old == Old::Cycle;
         if let (true, Some((record, until))) = (cycles, &new)
             && let Some((swap, token)) = self.cycle(live, record, *until, now, progress).await?
@@ -208,7 +212,7 @@ impl<E: Engine> Keyed<E> {
         now: Timestamp,
         progress: &Progress,
     ) -> Result<Option<Outcome>, Error> {
-        let Plan { row, old, new, cookie } = plan;
+        let Plan { row, old, new, cookie, .. } = plan;
         let ended = match found {
             Found::Ended(ended) | Found::Gone(Some(ended)) => Some(ended),
             _ => None,

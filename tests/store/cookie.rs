@@ -121,6 +121,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("n_increments_of_one_entry_all_count", "the last response wins: `X-Session-Increment` is refused"),
     ("n_increments_from_one_reading_all_count", "the last response wins: `X-Session-Increment` is refused"),
     ("a_touch_never_undoes_a_save", "the last response wins"),
+    ("a_change_that_extends_nothing_never_undoes_a_touch", "the last response wins"),
     ("of_n_changes_under_one_version_exactly_one_wins", "`X-Session-If-Version` is refused"),
     ("a_change_under_a_version_that_is_no_more_is_a_conflict", "`X-Session-If-Version` is refused"),
     ("cycle_keys_and_writers_leave_exactly_one_live_token", "it counts increments of many at once"),

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use coatroom::session::directive::Wish;
 use coatroom::session::policy::OnSwitch;
-use coatroom::session::{Cookie, Directive, Expiry, Found, Key, Row, Token};
+use coatroom::session::{Asked, Cookie, Directive, Expiry, Found, Key, Row, Token};
 use coatroom::store::{Failed, Outcome};
 use serde_json::{Value, json};
 use tokio::sync::Barrier;
@@ -109,6 +109,24 @@ pub(crate) async fn a_touch_never_undoes_a_save(rig: Rig) {
     })
     .await;
     assert_eq!(number(rig.data(&token).await, "n"), 4 * 16);
+}
+
+/// A long poll, which is no activity, while the visitor comes back: what it read of the end is not so any longer, and the
+/// revision doesn't say so.
+pub(crate) async fn a_change_that_extends_nothing_never_undoes_a_touch(rig: Rig) {
+    let rig = rig.with(|config| config.save_every_request = true);
+    let quiet = |directive| Asked { no_touch: true, ..ask([directive]) };
+    for directive in [set(json!({"b": 1})), Directive::CycleKey] {
+        let token = rig.begin(json!({"a": 1})).await;
+        let slow = rig.load(&token).await;
+        rig.wait(AGE / 2);
+        assert_eq!(rig.beside().request(&token, []).await.row, Row::Touch);
+        let until = rig.now().plus(AGE);
+        assert_eq!(live(rig.load(&token).await).until, until);
+        let outcome = rig.commit(slow, quiet(directive.clone())).await.unwrap();
+        let token = outcome.minted.unwrap_or(token);
+        assert_eq!(live(rig.load(&token).await).until, until, "{directive:?}");
+    }
 }
 
 pub(crate) async fn of_n_changes_under_one_version_exactly_one_wins(rig: Rig) {

@@ -98,6 +98,7 @@ macro_rules! store_suite {
             races::n_increments_of_one_entry_all_count
             races::n_increments_from_one_reading_all_count
             races::a_touch_never_undoes_a_save
+            races::a_change_that_extends_nothing_never_undoes_a_touch
             races::of_n_changes_under_one_version_exactly_one_wins
             races::a_flush_during_a_slow_request_is_final
             races::a_flush_among_writers_is_final

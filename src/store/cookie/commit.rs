@@ -109,7 +109,7 @@ impl Cookie {
         now: Timestamp,
         progress: &Progress,
     ) -> Result<Option<Outcome>, Failed> {
-        let Plan { row, old, new, cookie } = plan;
+        let Plan { row, old, new, cookie, .. } = plan;
         let created = match &new {
             Some((record, until)) => Some(self.mint(record, *until, now)?),
             None => None,
@@ -156,7 +156,7 @@ impl Cookie {
         now: Timestamp,
         progress: &Progress,
     ) -> Result<Option<Outcome>, Failed> {
-        let Plan { row, old, new, cookie } = plan;
+        let Plan { row, old, new, cookie, .. } = plan;
         let ended = match found {
             Found::Ended(ended) | Found::Gone(Some(ended)) => Some(ended),
             _ => None,
