@@ -9,8 +9,8 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{debug, error, info, warn};
 
 use crate::session::{
-    Asked, Changes, Cookie, Cycle, Denied, Found, Lifetime, Live, Mode, Policy, Row, Scope, Shown, Token,
-    plan,
+    Asked, Changes, Cookie, Cycle, Denied, Found, Lifetime, Live, Mode, Plan, Policy, Row, Scope, Shown,
+    Token, plan,
 };
 use crate::store::{self, Failed, Kind, OnError, Outcome, Store};
 use crate::telemetry::logging::Limited;
@@ -212,7 +212,16 @@ impl Manager {
             }
         };
         self.metrics.operation(Operation::Load, watch.elapsed());
-        found.inspect_err(|error| self.metrics.store_error(Operation::Load, error.kind.label()))
+        found
+            .map(|found| self.in_time(found, now))
+            .inspect_err(|error| self.metrics.store_error(Operation::Load, error.kind.label()))
+    }
+
+    /// A session by today's settings: one that is older than it may become is none.
+    fn in_time(&self, found: Found, now: Timestamp) -> Found {
+        let Found::Live(mut live) = found else { return found };
+        live.until = self.policy.end(&live.record, live.until);
+        if live.until > now { Found::Live(live) } else { Found::No }
     }
 
     /// Commits what a response asks. The answer is not sent before this returns.
@@ -236,38 +245,38 @@ impl Manager {
         if !matches!(found, Found::Live(_) | Found::No) || server_error {
             stale.clear();
         }
-        let decide = |found: &Found| {
-            let plan = plan(found, &asked, &self.policy, now).map_err(Failed::from);
-            plan.inspect_err(|failed| self.count_failed(failed))
-        };
-        let mut first = decide(&found)?;
-        if let (true, Cookie::Set(_), Some(token)) = (first.is_nothing(), first.cookie, &token) {
+        let decide = |found: &Found| plan(found, &asked, &self.policy, now);
+        let mut first = decide(&found);
+        if let (Ok(Plan { cookie: Cookie::Set(_), .. }), Some(token)) = (&first, &token)
+            && first.as_ref().is_ok_and(Plan::is_nothing)
+        {
             found = Box::pin(self.again(token, now)).await;
-            first = decide(&found)?;
+            first = decide(&found);
         }
-        let spared = first.is_nothing();
-        let outcome = if spared {
-            Outcome { row: first.row, cookie: first.cookie, minted: None }
-        } else {
-            match Box::pin(self.write(found, asked, now))
-                .await
-                .inspect_err(|failed| self.count_failed(failed))
-            {
-                // What must not be lost in silence: an ended session, a changed key, and what the backend wants to be
-                // sure of.
-                Err(Failed::Store(problem))
-                    if self.on_error == OnError::Anonymous && first.may_be_lost() && !sure =>
-                {
-                    self.tell(Operation::Commit, &problem);
-                    Outcome { row: Row::Unavailable, cookie: Cookie::Leave, minted: None }
-                }
-                other => other?,
-            }
+        // What may not be done to the session as it was read may be to what it has become, and the other way round.
+        let settled = first.as_ref().map_or(!matches!(found, Found::Live(_)), Plan::is_nothing);
+        let written = match &first {
+            Ok(first) if settled => Ok(Outcome { row: first.row, cookie: first.cookie, minted: None }),
+            Err(denied) if settled => Err(Failed::Denied(denied.clone())),
+            _ => Box::pin(self.write(found, asked, now)).await,
         };
+        let outcome = match written.inspect_err(|failed| self.count_failed(failed)) {
+            // What must not be lost in silence: an ended session, a changed key, and what the backend wants to be sure of.
+            Err(Failed::Store(problem))
+                if self.on_error == OnError::Anonymous
+                    && first.as_ref().is_ok_and(|plan| !plan.vital)
+                    && !sure =>
+            {
+                self.tell(Operation::Commit, &problem);
+                Outcome { row: Row::Unavailable, cookie: Cookie::Leave, minted: None }
+            }
+            other => other?,
+        };
+        let spared = settled;
         self.count(&outcome, spared);
         // A session that was ended meanwhile, or could not be moved, keeps the cookies that there are.
         let ended = matches!(outcome.row, Row::Gone | Row::EndedFlush | Row::Unavailable);
-        if ended || (outcome.row == Row::Nothing && first.row != Row::Nothing) {
+        if ended || (outcome.row == Row::Nothing && first.is_ok_and(|first| first.row != Row::Nothing)) {
             stale.clear();
         }
         let cookie = match (outcome.cookie, outcome.minted.or(token)) {

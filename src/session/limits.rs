@@ -53,9 +53,9 @@ impl Budget {
 
 impl Limits {
     pub(super) fn check(&self, data: &Data, asked: &[Directive]) -> Result<(), Refusal> {
-        let Some(last) = asked.last() else { return Ok(()) };
-        // Named is the directive that can have made the data grow; which of several did is anybody's guess.
-        let grew = asked.iter().rev().find(|d| (4..=8).contains(&d.rank())).unwrap_or(last);
+        // Named is the directive that can have made the data grow; which of several did is anybody's guess. Where there is
+        // none, what has grown too large under other settings can still get a new key or lose an entry.
+        let Some(grew) = asked.iter().rev().find(|d| (4..=8).contains(&d.rank())) else { return Ok(()) };
         let refuse = |detail| Err(Refusal::new(grew.name(), Reason::TooLarge, detail));
         let (bytes, keys) = (data.text().len(), data.map().len());
         if bytes > self.max_bytes {

@@ -129,34 +129,32 @@ pub struct Plan {
     pub new: Option<(Box<Record>, Timestamp)>,
     /// What the client is told.
     pub cookie: Cookie,
-    /// What is written ends when the session that was read did. A touch may have moved that since, and leaves no other
-    /// trace: who executes this looks anew first.
-    pub keeps_end: bool,
+    /// It stands only for a session as it is by now, and who executes it looks anew first: what is written ends when the
+    /// session that was read did, and a touch may have moved that since, which leaves no other trace; or nothing is to be
+    /// written, under a condition.
+    pub looks_anew: bool,
+    /// It is, or would have been, a logout, a login or a new key: what nobody gives up in silence.
+    pub vital: bool,
 }
 
 impl Plan {
-    /// Does the store have nothing to do?
-    pub const fn is_nothing(&self) -> bool {
-        matches!((&self.old, &self.new), (Old::Keep, None))
-    }
-
-    /// May this be dropped while the store is ill and `store.on_error` is `anonymous`? Not what ends a session or
-    /// changes its key.
-    pub const fn may_be_lost(&self) -> bool {
-        matches!(self.row, Row::Save | Row::Rescope | Row::Create | Row::EndedCreate | Row::Touch)
+    /// Does the store have nothing to do? Of a token that has ended it makes sure that it stays so.
+    pub fn is_nothing(&self) -> bool {
+        matches!((&self.old, &self.new), (Old::Keep, None)) && self.row != Row::EndedFlush && !self.looks_anew
     }
 
     const fn nothing(row: Row, cookie: Cookie) -> Self {
-        Self { row, old: Old::Keep, new: None, cookie, keeps_end: false }
+        Self { row, old: Old::Keep, new: None, cookie, looks_anew: false, vital: false }
     }
 
     const fn end(row: Row, cookie: Cookie) -> Self {
-        Self { row, old: Old::End, new: None, cookie, keeps_end: false }
+        Self { row, old: Old::End, new: None, cookie, looks_anew: false, vital: true }
     }
 
     fn create(row: Row, old: Old, record: Record, until: Timestamp, policy: &Policy) -> Self {
         let cookie = Cookie::Set(policy.cookie(&record, until));
-        Self { row, old, new: Some((Box::new(record), until)), cookie, keeps_end: false }
+        let new = Some((Box::new(record), until));
+        Self { row, old, new, cookie, looks_anew: false, vital: false }
     }
 }
 
@@ -225,7 +223,11 @@ pub fn plan(found: &Found, asked: &Asked, policy: &Policy, now: Timestamp) -> Re
             let lost = effect.flushed || effect.past || effect.cycle.is_some();
             if lost { Err(Denied::Unavailable) } else { Ok(Plan::nothing(Row::Unavailable, Cookie::Leave)) }
         }
-        Found::Live(live) => on_live(live, changes, asked.no_touch, policy, now),
+        Found::Live(live) => {
+            let plan = on_live(live, changes, asked.no_touch, policy, now)?;
+            let looks_anew = plan.looks_anew || (changes.condition.is_some() && plan.row == Row::Nothing);
+            Ok(Plan { looks_anew, ..plan })
+        }
         Found::Ended(ended) => on_ended(Some(ended), true, changes, policy, now),
         Found::Gone(ended) => on_ended(ended.as_deref(), false, changes, policy, now),
         Found::No => {
@@ -271,22 +273,23 @@ fn on_live(
         if no_touch { until.min(live.until) } else { until }
     };
     // Without touches an end moves with the revision.
-    let keeps_end = |until: Timestamp| no_touch && policy.save_every_request && until == live.until;
+    let looks_anew = |until: Timestamp| no_touch && policy.save_every_request && until == live.until;
     let record = effect.record;
     if effect.flushed {
         if effect.past || record.is_empty() {
             return Ok(Plan::end(Row::Flush, Cookie::Remove));
         }
         let until = policy.until(&record, now);
-        return Ok(Plan::create(Row::FlushWithData, Old::End, record, until, policy));
+        let plan = Plan::create(Row::FlushWithData, Old::End, record, until, policy);
+        return Ok(Plan { vital: true, ..plan });
     }
-    if effect.past {
+    if effect.past || policy.until(&record, now) <= now {
         return Ok(Plan::end(Row::Past, Cookie::Remove));
     }
     if let Some(cycle) = effect.cycle {
         let until = until(&record);
         let plan = Plan::create(Row::CycleKey(cycle), Old::Cycle, record, until, policy);
-        return Ok(Plan { keeps_end: keeps_end(until), ..plan });
+        return Ok(Plan { looks_anew: looks_anew(until), vital: true, ..plan });
     }
     if effect.changed || changes.save {
         let until = until(&record);
@@ -294,22 +297,29 @@ fn on_live(
         let quiet = no_touch && !rescope && policy.limits.cookies.is_none();
         let cookie = if quiet { Cookie::Leave } else { Cookie::Set(policy.cookie(&record, until)) };
         let old = Old::Save(Box::new(record), until);
-        return Ok(Plan { row: Row::Save, old, new: None, cookie, keeps_end: keeps_end(until) });
+        return Ok(Plan {
+            row: Row::Save,
+            old,
+            new: None,
+            cookie,
+            looks_anew: looks_anew(until),
+            vital: false,
+        });
     }
     if rescope {
         let kept = Record { modified_at: live.record.modified_at, ..record };
         let cookie = Cookie::Set(policy.cookie(&kept, live.until));
-        let (old, keeps_end) = (Old::Save(Box::new(kept), live.until), policy.save_every_request);
-        return Ok(Plan { row: Row::Rescope, old, new: None, cookie, keeps_end });
+        let (old, looks_anew) = (Old::Save(Box::new(kept), live.until), policy.save_every_request);
+        return Ok(Plan { row: Row::Rescope, old, new: None, cookie, looks_anew, vital: false });
     }
     if no_touch || !policy.save_every_request {
         return Ok(Plan::nothing(Row::Nothing, Cookie::Leave));
     }
     let until = until(&live.record);
-    let due = until > live.until && until.since(live.until) >= policy.touch_interval;
+    let due = until > live.until && until.since(live.until) >= policy.touch_interval(&live.record);
     let (old, until) = if due { (Old::Touch(until), until) } else { (Old::Keep, live.until) };
     let cookie = Cookie::Set(policy.cookie(&live.record, until));
-    Ok(Plan { row: Row::Touch, old, new: None, cookie, keeps_end: false })
+    Ok(Plan { row: Row::Touch, old, new: None, cookie, looks_anew: false, vital: false })
 }
 
 /// `ended` is `None` where nothing is remembered of the end; `loaded` says that the token had ended when it was loaded.
@@ -327,7 +337,7 @@ fn on_ended(
     if effect.flushed || (effect.past && cycled) {
         let plan = create(Row::EndedFlushWithData, effect, policy, now);
         let plan = plan.unwrap_or(Plan::nothing(Row::EndedFlush, Cookie::Leave));
-        return Ok(Plan { old: successor, ..plan });
+        return Ok(Plan { old: successor, vital: true, ..plan });
     }
     if cycled && effect.cycle.is_some() {
         return Ok(create(Row::EndedCycleKey, effect, policy, now)
@@ -349,8 +359,8 @@ fn on_ended(
 /// A new session, if something changed and there is something to keep.
 fn create(row: Row, effect: Effect, policy: &Policy, now: Timestamp) -> Option<Plan> {
     let worth = effect.changed && !effect.past && !effect.record.is_empty();
-    let until = policy.until(&effect.record, now);
-    worth.then(|| Plan::create(row, Old::Keep, effect.record, until, policy))
+    let (until, vital) = (policy.until(&effect.record, now), effect.flushed || effect.cycle.is_some());
+    worth.then(|| Plan { vital, ..Plan::create(row, Old::Keep, effect.record, until, policy) })
 }
 
 #[cfg(test)]
@@ -613,6 +623,19 @@ mod tests {
     }
 
     #[test]
+    fn what_was_written_beyond_the_absolute_timeout_ends_when_it_is_changed() {
+        let absolute = Policy {
+            lifetimes: Lifetimes { absolute: Some(Duration::from_secs(3600)), ..policy().lifetimes },
+            ..policy()
+        };
+        let later = session(json!({})).record.created_at.plus(Duration::from_secs(3600));
+        for directive in [set(json!({"b": 1})), Directive::CycleKey] {
+            let decided = plan(&live(), &ask([directive]), &absolute, later).unwrap();
+            assert_eq!((decided.row, &*short(&decided)), (Row::Past, "end remove"));
+        }
+    }
+
+    #[test]
     fn an_end_that_is_kept_is_looked_at_anew_where_there_are_touches() {
         let touching = Policy { save_every_request: true, ..policy() };
         let mut old = session(json!({"a": 1}));
@@ -632,9 +655,22 @@ mod tests {
             let asked = Asked { no_touch, ..ask(directives) };
             for (policy, kept) in [(&touching, kept), (&policy(), false)] {
                 let plan = plan(&found, &asked, policy, NOW).unwrap();
-                assert_eq!(plan.keeps_end, kept, "{plan:?}");
+                assert_eq!(plan.looks_anew, kept, "{plan:?}");
             }
         }
+    }
+
+    #[test]
+    fn what_has_grown_too_large_can_still_be_made_smaller_or_end() {
+        let mut small = policy();
+        small.limits.max_bytes = 4;
+        let delete = || Directive::Delete(vec!["z".to_owned()]);
+        for directive in
+            [delete(), Directive::CycleKey, Directive::Clear, Directive::Expiry(Wish::So(Expiry::Idle(5)))]
+        {
+            assert!(plan(&live(), &ask([directive]), &small, NOW).is_ok());
+        }
+        assert!(plan(&live(), &ask([set(json!({"a": 1})), delete()]), &small, NOW).is_err());
     }
 
     #[test]

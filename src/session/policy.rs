@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::expiry::{Lifetime, Lifetimes};
+use super::expiry::{Expiry, Lifetime, Lifetimes};
 use super::limits::Limits;
 use super::record::{Record, Scope};
 use crate::time::{Length, Timestamp};
@@ -127,7 +127,7 @@ pub struct Policy {
     pub lifetimes: Lifetimes,
     /// `session.save_every_request`.
     pub save_every_request: bool,
-    /// The least time between two touches.
+    /// The least time between two touches of a session without an expiry of its own.
     pub touch_interval: Duration,
     /// `session.cycle_on`.
     pub cycle_on: Vec<String>,
@@ -160,6 +160,21 @@ impl Policy {
             limits,
             scope,
         }
+    }
+
+    /// The least time between two touches of a session: a tenth of its own idle time, where that is less. One that
+    /// lives for no longer than an interval would never be due for a touch while it lives.
+    pub fn touch_interval(&self, record: &Record) -> Duration {
+        match record.expiry {
+            Expiry::Idle(secs) => self.touch_interval.min(Duration::from_secs(secs) / 10),
+            Expiry::Default | Expiry::Browser | Expiry::At(_) => self.touch_interval,
+        }
+    }
+
+    /// When a session ends that was to end at `until`: `session.absolute_timeout` may have been less, or there may have
+    /// been none, when that was written.
+    pub fn end(&self, record: &Record, until: Timestamp) -> Timestamp {
+        self.lifetimes.absolute.map_or(until, |absolute| until.min(record.created_at.plus(absolute)))
     }
 
     /// When a record saved at `now` ends.

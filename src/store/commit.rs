@@ -3,11 +3,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::engine::{Engine, Swap};
-use super::keyed::Keyed;
+use super::keyed::{Keyed, live};
 use super::lane::{Answer, Job, Lead, Waiting};
-use super::write::{Progress, new_revision};
+use super::write::{Progress, new_revision, unknown};
 use super::{Decide, Error, Kind, Outcome};
-use crate::session::{Denied, Found, How, Live, Old, Plan, Revision};
+use crate::session::record::Entry;
+use crate::session::{Denied, Found, How, Key, Live, Old, Plan, Revision, Row};
 use crate::time::Timestamp;
 
 /// What a leader goes by before it reads anything.
@@ -70,8 +71,7 @@ impl<E: Engine> Keyed<E> {
         };
         let (mut at, mine) = (seen.clone(), new_revision()?);
         let planned = planned.unwrap_or_else(|| (job.decide)(&seen));
-        if !fresh && planned.as_ref().is_ok_and(|plan| plan.keeps_end) {
-            // What is believed says too little of the end.
+        if !fresh && planned.as_ref().is_ok_and(|plan| plan.looks_anew) {
             return Ok(None);
         }
         let answer = match step(&mut at, planned, mine) {
@@ -218,21 +218,34 @@ impl<E: Engine> Keyed<E> {
             _ => None,
         };
         let successor = ended.and_then(|ended| ended.successor);
+        let mut ends = false;
         // Ending comes first: a logout must hold even if the new session can't be made.
         if old == Old::End
             && let Some(successor) = successor
         {
             while let Some(tip) = self.tip(successor, now).await? {
-                if self.end(&tip, How::Flushed, now, progress).await? == Swap::Done {
+                ends = self.end(&tip, How::Flushed, now, progress).await? == Swap::Done;
+                if ends {
                     break;
                 }
                 self.counts.conflicts.inc();
             }
         }
+        if let (Row::EndedFlush, Old::Keep, Some(ended)) = (row, &old, ended) {
+            self.keep_ended(ended.key, now, progress).await?;
+        }
         let Some((record, until)) = new else {
             return Ok(Some(Outcome { row, cookie, minted: None }));
         };
-        let (token, key, revision) = self.create(&record, until, progress).await?;
+        let created = self.create(&record, until, progress).await;
+        let (token, key, revision) = created.map_err(|error| {
+            // Not nothing was done.
+            if ends {
+                unknown(Some(&error), "the session has ended, and no other one has begun")
+            } else {
+                error
+            }
+        })?;
         // A session of its own begins with what an old token read. A logout that came before it ends it too, so
         // that is looked for when it is there; one that comes later ends the other session only.
         if let (Old::Keep, Some(successor), Some(_)) =
@@ -243,6 +256,31 @@ impl<E: Engine> Keyed<E> {
             return Ok(None);
         }
         Ok(Some(Outcome { row, cookie, minted: Some(token) }))
+    }
+}
+
+impl<E: Engine> Keyed<E> {
+    /// Makes sure that a session which was found ended stays so, for who asks for that is told that it has: the end may be
+    /// one that its own caller was never sure of.
+    async fn keep_ended(&self, key: Key, now: Timestamp, progress: &Progress) -> Result<(), Error> {
+        progress.sends();
+        loop {
+            let sure = match self.read(key, now).await? {
+                // A medium that failed over has forgotten it.
+                Some((Entry::Live(record), history, stored)) => {
+                    let live = live(key, record, history, &stored);
+                    self.end(&live, How::Flushed, now, progress).await? == Swap::Done
+                }
+                ended => {
+                    let seen = ended.map(|(_, _, stored)| stored.revision);
+                    let sure = Box::pin(self.engine.confirm(&key, seen)).await;
+                    sure.map_err(|error| unknown(None, &error.detail))?
+                }
+            };
+            if sure {
+                return Ok(());
+            }
+        }
     }
 }
 

@@ -96,7 +96,11 @@ impl<E: Engine> Keyed<E> {
 
     /// What lies under a key and has not expired. What has is removed, unless it is to be kept for a while, and counted
     /// by whoever removes it.
-    async fn read(&self, key: Key, now: Timestamp) -> Result<Option<(Entry, History, Stored)>, Error> {
+    pub(super) async fn read(
+        &self,
+        key: Key,
+        now: Timestamp,
+    ) -> Result<Option<(Entry, History, Stored)>, Error> {
         let Some(stored) = self.engine.get(&key).await? else { return Ok(None) };
         if stored.until <= now {
             // It has ended, be the medium able to remove it or not.
@@ -240,7 +244,8 @@ impl<E: Engine> Store for Keyed<E> {
     }
 }
 
-fn live(key: Key, record: Record, history: History, stored: &Stored) -> Live {
+/// A session as it lies there.
+pub(super) fn live(key: Key, record: Record, history: History, stored: &Stored) -> Live {
     Live { key, record, revision: stored.revision, until: stored.until, history, age: Duration::ZERO }
 }
 

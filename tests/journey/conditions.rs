@@ -136,3 +136,33 @@ fn the_test_cookie_is_an_ordinary_entry() {
         "emptied is saved empty"
     );
 }
+
+/// What a request has read is not what it asks to be changed: that may allow what the other did not, or forbid it.
+#[test]
+fn what_may_be_done_is_decided_of_the_session_as_it_stands() {
+    let (backend, gate) = Backend::slow();
+    let sidecar = Sidecar::before(backend.address);
+    let increment = ("X-Session-Increment", r#"{"n":1}"#);
+    let delete = ("X-Session-Delete", r#"["m"]"#);
+    for (begin, meanwhile, wanted, under_version, status, data) in [
+        (r#"{"n":"x"}"#, r#"{"n":1}"#, increment, false, 200, r#"{"n":2}"#),
+        (r#"{"n":1}"#, r#"{"n":"x"}"#, increment, false, 502, r#"{"n":"x"}"#),
+        (r#"{"n":1}"#, r#"{"n":2}"#, delete, true, 409, r#"{"n":2}"#),
+    ] {
+        let mut visitor = sidecar.browser();
+        visitor.ask(&[("X-Session-Set", begin)]);
+        visitor.get("/");
+        let version = backend.last().header("x-session-version").expect("a version").to_owned();
+        let mut slow = visitor.clone();
+        let slow = std::thread::spawn(move || {
+            let condition = under_version.then_some((VERSION, &*version));
+            slow.ask_at("/slow", &[Some(wanted), condition].into_iter().flatten().collect::<Vec<_>>())
+        });
+        gate.wait();
+        visitor.ask(&[("X-Session-Set", meanwhile)]);
+        gate.open();
+        assert_eq!(slow.join().expect("it ends").status, status, "{begin} {meanwhile}");
+        visitor.get("/");
+        assert_eq!(backend.last().data(), data);
+    }
+}

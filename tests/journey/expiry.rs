@@ -200,3 +200,32 @@ fn an_absolute_timeout_ends_a_session_whatever_happens_and_cycle_keeps_the_creat
         );
     }
 }
+
+/// It may be set, or be less, than when the session was written.
+#[test]
+fn an_absolute_timeout_holds_for_sessions_of_before_it_too() {
+    let backend = Backend::obedient();
+    let redis = crate::support::Redis::start();
+    let before = Sidecar::on(&redis, backend.address, |_| {});
+    let after = Sidecar::on(&redis, backend.address, |config| {
+        config.session.absolute_timeout = coatroom::time::Length::secs(3600);
+        config.session.save_every_request = true;
+    });
+    let mut visitor = before.browser();
+    visitor.ask(&[("X-Session-Set", r#"{"a":1}"#)]);
+    visitor.get("/");
+    let long = backend.last().header("x-session-expires-at").expect("an end").to_owned();
+    visitor.go(after.address());
+    after.wind(Duration::from_secs(3500));
+    visitor.get("/");
+    let short = backend.last().header("x-session-expires-at").expect("an end").to_owned();
+    assert!(short < long, "{short} {long}");
+    let mut late = visitor.clone();
+    after.wind(Duration::from_secs(100));
+    visitor.get("/");
+    assert_eq!((backend.last().data(), backend.last().header("x-session-state")), ("{}", Some("empty")));
+    let reply = late.ask(&[("X-Session-Set", r#"{"user_id":7}"#)]);
+    assert_eq!((reply.row(), max_age(&reply)), ("create", Some(3600)), "a session of its own");
+    late.get("/");
+    assert_eq!(backend.last().data(), r#"{"user_id":7}"#);
+}

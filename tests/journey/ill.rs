@@ -8,11 +8,9 @@ use coatroom::session::Mode;
 use coatroom::store::OnError::{self, Anonymous, Reject};
 use coatroom::time::Length;
 
-use super::outage::{CYCLE, FLUSH, IF_VERSION, PAST, SET, during, is_as_before, on, visitor};
+use super::outage::{CYCLE, FLUSH, IF_VERSION, LOGIN, PAST, SET, during, is_as_before, on, visitor};
 use crate::support::child::until;
 use crate::support::{Backend, Redis, Reply};
-
-const LOGIN: (&str, &str) = ("X-Session-Set", "{\"user_id\":7}");
 
 /// Either way of saying that the response's changes are not saved, with a cookie that is left alone.
 fn is_refused(reply: &Reply) {

@@ -9,14 +9,18 @@ use coatroom::time::Length;
 use crate::support::{Backend, Browser, Redis, Reply, Sidecar};
 
 pub(super) const SET: (&str, &str) = ("X-Session-Set", "{\"a\":2}");
+pub(super) const LOGIN: (&str, &str) = ("X-Session-Set", "{\"user_id\":7}");
 pub(super) const FLUSH: (&str, &str) = ("X-Session-Flush", "true");
 pub(super) const CYCLE: (&str, &str) = ("X-Session-Cycle-Key", "true");
 pub(super) const IF_VERSION: (&str, &str) = ("X-Session-If-Version", "0000000000000001");
 pub(super) const PAST: (&str, &str) = ("X-Session-Expiry", "-1");
 
-/// Settings with that `store.on_error`. What became of a change is not asked for longer than it is by default.
+/// Settings with that `store.on_error`. A server that says nothing is not waited for as long as in other tests.
 pub(super) fn on(error: OnError) -> impl Fn(&mut Config) + Copy {
-    move |config| (config.store.on_error, config.store.commit_timeout) = (error, Length::secs(1))
+    move |config| {
+        config.store.on_error = error;
+        (config.store.timeout, config.store.commit_timeout) = (Length::secs(1), Length::secs(1));
+    }
 }
 
 /// A response of our own that says that sessions are not available, and leaves the cookie alone.
@@ -132,8 +136,12 @@ fn a_new_session_that_cannot_be_created_is_refused_or_passes_without_a_cookie() 
     for (error, status) in [(OnError::Reject, 503), (OnError::Anonymous, 200)] {
         let (mut redis, sidecar, _) = visitor(&backend, on(error));
         redis.kill();
-        let reply = sidecar.browser().ask(&[SET]);
-        assert_eq!((reply.status, reply.header("set-cookie")), (status, None));
+        for (wanted, status) in
+            [(&[SET][..], status), (&[LOGIN], 503), (&[CYCLE, SET], 503), (&[FLUSH, SET], 503)]
+        {
+            let reply = sidecar.browser().ask(wanted);
+            assert_eq!((reply.status, reply.header("set-cookie")), (status, None), "{wanted:?}");
+        }
     }
 }
 

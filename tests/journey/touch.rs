@@ -72,6 +72,25 @@ fn touches_keep_a_session_alive_that_reading_would_not() {
     assert_eq!(backend.last().data(), "{}");
 }
 
+/// However short it is: one that is used never ends.
+#[test]
+fn a_session_with_a_short_expiry_of_its_own_lives_for_as_long_as_it_is_used() {
+    let backend = Backend::obedient();
+    let sidecar = Sidecar::with(backend.address, |config| config.session.save_every_request = true);
+    for (expiry, every) in [("5", 4), ("30", 10), ("30", 29), ("61", 59), ("100", 59), ("600", 540)] {
+        let mut visitor = sidecar.browser();
+        visitor.ask(&[("X-Session-Set", r#"{"a":1}"#), ("X-Session-Expiry", expiry)]);
+        for _ in 0..20 {
+            sidecar.wind(Duration::from_secs(every));
+            visitor.get("/");
+            assert_eq!(backend.last().data(), r#"{"a":1}"#, "{expiry} s, used every {every} s");
+        }
+        sidecar.wind(Duration::from_secs(600));
+        visitor.get("/");
+        assert_eq!(backend.last().data(), "{}");
+    }
+}
+
 #[test]
 fn a_touch_never_moves_a_fixed_date_nor_passes_the_absolute_timeout() {
     let backend = Backend::obedient();

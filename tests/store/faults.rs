@@ -7,7 +7,9 @@ use bytes::Bytes;
 use coatroom::manager::Manager;
 use coatroom::session::data::Data;
 use coatroom::session::record::Entry;
-use coatroom::session::{Cookie, Directive, Found, Key, Mode, Reason, Record, Row, Scope, Shown, Token};
+use coatroom::session::{
+    Cookie, Directive, Ended, Found, Key, Mode, Reason, Record, Row, Scope, Shown, Token,
+};
 use coatroom::store::codec::Codec;
 use coatroom::store::engine::{Engine, Stored, Swap, Worth};
 use coatroom::store::memory::Memory;
@@ -292,6 +294,30 @@ async fn a_cycle_of_unknown_outcome_never_loses_the_session() {
         assert_eq!(matches!(found, Found::Ended(_)), happened);
         assert_eq!(n(&sound, &token).await, 0, "what it holds can be read");
     }
+}
+
+/// It holds, so nobody is told that nothing was done.
+#[tokio::test]
+async fn a_logout_after_which_no_session_can_begin_is_of_unknown_outcome() {
+    let (spy, rig, sound) = faulty();
+    let old = rig.begin(json!({"n": 0})).await;
+    let new = rig.request(&old, [Directive::CycleKey]).await.minted.unwrap();
+    let found = rig.load(&old).await;
+    spy.fail(Add, Fault::Full);
+    let answer = rig.commit(found, ask([Directive::Flush, set(json!({"n": 1}))])).await;
+    assert_eq!(kind(answer), Kind::OutcomeUnknown);
+    assert!(matches!(sound.load(&new).await, Found::Ended(_)));
+}
+
+/// As after a failover to a server that the first logout had not reached.
+#[tokio::test]
+async fn a_logout_that_was_forgotten_is_one_the_second_time() {
+    let (_, rig, sound) = faulty();
+    let token = rig.begin(json!({"n": 0})).await;
+    let ended = Ended { key: Key::of("", &token), successor: None, reads: None };
+    let outcome = rig.commit(Found::Ended(Box::new(ended)), ask([Directive::Flush])).await.unwrap();
+    assert_eq!((outcome.row, outcome.minted), (Row::EndedFlush, None));
+    assert!(matches!(sound.load(&token).await, Found::Ended(_)));
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use coatroom::session::Found;
+use coatroom::session::{Directive, Found, Row};
 use coatroom::store::engine::{Engine, Swap, Worth};
 use coatroom::store::redis::Redis;
 use coatroom::store::{Failed, Kind};
@@ -102,6 +102,27 @@ async fn a_commit_that_too_few_replicas_have_is_of_unknown_outcome() {
     assert!(matches!(&fresh, Failed::Store(_)), "{fresh:?}");
     pair.replica.signal("CONT");
     assert_eq!(rig.data(&token).await, Some(json!({"n": 1})), "it was written");
+}
+
+/// Whoever asks for it again is told so when that is sure, and not because it lies there.
+#[tokio::test]
+async fn a_logout_that_too_few_replicas_have_is_no_success_the_second_time_either() {
+    let pair = Pair::start();
+    let rig = Rig::within(pair.engine(1, 60), secs(1));
+    let token = rig.begin(json!({"n": 0})).await;
+    pair.replica.signal("STOP");
+    for _ in 0..2 {
+        let found = rig.load(&token).await;
+        let failed = rig.commit(found, ask([Directive::Flush])).await.expect_err("it must fail");
+        assert!(matches!(&failed, Failed::Store(error) if error.kind == Kind::OutcomeUnknown), "{failed:?}");
+    }
+    pair.replica.signal("CONT");
+    until(|| pair.has_replica().then_some(()));
+    let found = rig.load(&token).await;
+    assert!(matches!(found, Found::Ended(_)), "{found:?}");
+    assert_eq!(rig.commit(found, ask([Directive::Flush])).await.unwrap().row, Row::EndedFlush);
+    let of = |server: &Server| -> Vec<Vec<u8>> { server.ask(&["KEYS", "*"]) };
+    assert_eq!(of(&pair.replica), of(&pair.master));
 }
 
 /// The write's own wait was in vain; what finds it there waits again.
