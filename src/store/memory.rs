@@ -18,7 +18,7 @@ use dashmap::mapref::entry::Entry;
 use prometheus::IntCounter;
 
 use super::codec;
-use super::engine::{Cleared, Engine, PAGE, Page, Stored, Swap, Worth};
+use super::engine::{Cleared, Cycle, Engine, PAGE, Page, Stored, Swap, Worth};
 use super::{Config, Error};
 use crate::session::{Key, Revision};
 use crate::time::Timestamp;
@@ -147,6 +147,31 @@ impl Memory {
         self.queues.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    /// Puts something under a key that is free, without a place in a queue so far; returns what that is to be known by.
+    fn put(&self, key: Key, new: Stored, worth: Worth) -> Option<u64> {
+        let birth = self.births.fetch_add(1, Relaxed);
+        let Entry::Vacant(place) = self.slots.entry(key) else { return None };
+        self.bytes.fetch_add(new.value.len() + OVERHEAD, Relaxed);
+        self.count.fetch_add(1, Relaxed);
+        let Stored { value, revision, until } = new;
+        drop(place.insert(Slot { value, revision, until, worth, birth, seen: AtomicBool::new(false) }));
+        Some(birth)
+    }
+
+    /// Puts something else where `seen` is; where its worth is another one, returns what its new place is to be known by.
+    fn swap(&self, key: &Key, seen: Revision, new: Stored, worth: Worth) -> Result<Option<u64>, Swap> {
+        let Some(mut slot) = self.slots.get_mut(key) else { return Err(Swap::Gone) };
+        if slot.revision != seen {
+            return Err(Swap::Changed);
+        }
+        self.bytes.fetch_add(new.value.len(), Relaxed);
+        self.bytes.fetch_sub(slot.value.len(), Relaxed);
+        (slot.value, slot.revision, slot.until) = (new.value, new.revision, new.until);
+        let moved = (slot.worth != worth).then(|| self.births.fetch_add(1, Relaxed));
+        (slot.worth, slot.birth) = (worth, moved.unwrap_or(slot.birth));
+        Ok(moved)
+    }
+
     /// Gives a session its place: `back` if it was there before.
     fn enqueue(&self, key: Key, birth: u64, worth: Worth, back: bool) {
         let mut queues = self.queues();
@@ -228,39 +253,15 @@ impl Engine for Memory {
     }
 
     async fn add(&self, key: &Key, new: Stored, worth: Worth) -> Result<bool, Error> {
-        let birth = self.births.fetch_add(1, Relaxed);
-        match self.slots.entry(*key) {
-            Entry::Occupied(_) => return Ok(false),
-            Entry::Vacant(place) => {
-                self.bytes.fetch_add(new.value.len() + OVERHEAD, Relaxed);
-                self.count.fetch_add(1, Relaxed);
-                let Stored { value, revision, until } = new;
-                drop(place.insert(Slot {
-                    value,
-                    revision,
-                    until,
-                    worth,
-                    birth,
-                    seen: AtomicBool::new(false),
-                }));
-            }
-        }
+        let Some(birth) = self.put(*key, new, worth) else { return Ok(false) };
         self.enqueue(*key, birth, worth, false);
         Ok(true)
     }
 
     async fn replace(&self, key: &Key, seen: Revision, new: Stored, worth: Worth) -> Result<Swap, Error> {
-        let moved = match self.slots.get_mut(key) {
-            None => return Ok(Swap::Gone),
-            Some(slot) if slot.revision != seen => return Ok(Swap::Changed),
-            Some(mut slot) => {
-                self.bytes.fetch_add(new.value.len(), Relaxed);
-                self.bytes.fetch_sub(slot.value.len(), Relaxed);
-                (slot.value, slot.revision, slot.until) = (new.value, new.revision, new.until);
-                let moved = (slot.worth != worth).then(|| self.births.fetch_add(1, Relaxed));
-                (slot.worth, slot.birth) = (worth, moved.unwrap_or(slot.birth));
-                moved
-            }
+        let moved = match self.swap(key, seen, new, worth) {
+            Ok(moved) => moved,
+            Err(swap) => return Ok(swap),
         };
         if let Some(birth) = moved {
             self.enqueue(*key, birth, worth, true);
@@ -268,6 +269,30 @@ impl Engine for Memory {
             self.make_room(&mut self.queues());
         }
         Ok(Swap::Done)
+    }
+
+    /// Nobody knows the new key before this returns, so nobody sees the one step from the other. Room is made when the old
+    /// session is a memory: else it could be what goes, and with it the new one.
+    fn cycle(&self, cycle: &Cycle) -> Option<impl Future<Output = Result<Swap, Error>> + Send> {
+        Some(async {
+            let Cycle { old, seen, ended, new, fresh, worth } = cycle;
+            let Some(birth) = self.put(*new, fresh.clone(), *worth) else { return Ok(Swap::Changed) };
+            match self.swap(old, *seen, ended.clone(), Worth::Ended) {
+                Ok(moved) => {
+                    if let Some(birth) = moved {
+                        self.enqueue(*old, birth, Worth::Ended, true);
+                    }
+                    self.enqueue(*new, birth, *worth, false);
+                    Ok(Swap::Done)
+                }
+                Err(swap) => {
+                    if let Some((_, slot)) = self.slots.remove(new) {
+                        self.freed(&slot);
+                    }
+                    Ok(swap)
+                }
+            }
+        })
     }
 
     async fn touch(&self, key: &Key, seen: Revision, until: Timestamp) -> Result<Swap, Error> {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use coatroom::session::{Directive, Found};
+use coatroom::session::directive::Cycle as Reason;
+use coatroom::session::{Directive, Found, Row};
 use coatroom::store::Config;
 use coatroom::store::engine::{Cleared, Engine, Stored, Swap, Worth};
 use coatroom::store::memory::{Memory, Usage};
@@ -244,6 +245,20 @@ async fn a_login_in_a_flood_holds() {
     assert_eq!(rig.data(&last.unwrap()).await, Some(json!({"n": 499})));
 }
 
+/// They come with a session, a cart say, and have another one besides for a moment.
+#[tokio::test]
+async fn a_login_holds_where_everybody_else_is_logged_in() {
+    let (memory, _) = limited(50, usize::MAX);
+    let rig = Rig::over(memory);
+    for n in 0..49 {
+        rig.begin(json!({"user_id": n})).await;
+    }
+    let token = rig.begin(json!({"cart": 1})).await;
+    let outcome = rig.request(&token, [set(json!({"user_id": 100}))]).await;
+    assert_eq!(outcome.row, Row::CycleKey(Reason::Login));
+    assert_eq!(rig.data(&outcome.minted.unwrap()).await, Some(json!({"cart": 1, "user_id": 100})));
+}
+
 #[tokio::test]
 async fn what_was_evicted_is_absent_and_a_slow_request_of_it_is_gone() {
     let (memory, _) = limited(3, usize::MAX);
@@ -255,7 +270,7 @@ async fn what_was_evicted_is_absent_and_a_slow_request_of_it_is_gone() {
     }
     assert_eq!(rig.load(&token).await, Found::No);
     let outcome = rig.commit(slow, super::support::ask([set(json!({"n": 1}))])).await.unwrap();
-    assert_eq!(outcome.row, coatroom::session::Row::Gone);
+    assert_eq!(outcome.row, Row::Gone);
 }
 
 #[tokio::test]
