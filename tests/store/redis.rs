@@ -30,8 +30,12 @@ fn engine(server: &Server) -> Redis {
 
 /// An engine, and how many connections it has opened.
 fn counted(server: &Server) -> (Redis, IntCounter) {
-    let config =
-        Config { url: (&*server.url()).into(), expired_memory: Length::secs(60), ..Config::default() };
+    counted_at(&server.url())
+}
+
+/// The same at this URL.
+pub(super) fn counted_at(url: &str) -> (Redis, IntCounter) {
+    let config = Config { url: url.into(), expired_memory: Length::secs(60), ..Config::default() };
     let opened = counter();
     let engine = Redis::new(&config, opened.clone()).unwrap_or_else(|(key, what)| panic!("{key}: {what}"));
     (engine, opened)

@@ -1,5 +1,7 @@
 //! A master that others name: a failover is followed, and what was acknowledged survives it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use coatroom::store::engine::{Engine, Stored, Worth};
@@ -7,10 +9,11 @@ use coatroom::store::redis::Redis;
 use coatroom::store::{Config, Error, Kind};
 use coatroom::time::Length;
 
-use super::redis::apart;
+use super::link::until_good;
+use super::redis::{apart, counted_at};
 use super::support::{key, revision, stored};
 use crate::support::child::until;
-use crate::support::{Authority, Pulse, Watched};
+use crate::support::{Authority, Pulse, Puppet, Redis as Server, Stage, Watched};
 
 const KNOWN: Worth = Worth::Known;
 
@@ -91,6 +94,48 @@ async fn a_sentinel_that_is_away_is_left_for_the_next() {
     let url = shared.url().replace("://", "://127.0.0.1:1,");
     let engine = apart(&url, |_| {});
     assert_eq!(engine.add(&key(1), stored(1), KNOWN).await, Ok(true));
+}
+
+/// It names a master that is none any longer, for ever: only who has not heard of another one goes there.
+#[tokio::test]
+async fn a_sentinel_that_has_not_heard_of_a_failover_moves_nobody() {
+    let watched = Watched::with(&[], "sentinel config-epoch main 5");
+    let (_nobody, gone) = Stage::nobody();
+    let stale = Puppet::sentinel(move || (gone, 4));
+    let url = watched.url().replace("://", &format!("://{},", stale.address));
+    let (engine, opened) = counted_at(&url);
+    // It is asked first, so the first connection fails, and all of them are asked in turn for a while.
+    until_good(&engine).await;
+    let before = stale.asked();
+    while stale.asked() < before + 6 {
+        assert_eq!(engine.get(&key(1)).await, Ok(None));
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert_eq!(opened.get(), 1);
+}
+
+/// They were set up anew, and count from the beginning.
+#[tokio::test]
+async fn sentinels_that_know_of_no_failover_any_longer_are_believed_when_the_master_is_away() {
+    let (mut first, second, anew) = (Server::start(), Server::start(), Arc::new(AtomicBool::new(false)));
+    let (before, after, is_anew) = (first.address, second.address, Arc::clone(&anew));
+    let named = move || if is_anew.load(Relaxed) { (after, 0) } else { (before, 7) };
+    let sentinels = [Puppet::sentinel(named.clone()), Puppet::sentinel(named)];
+    let url = format!("redis+sentinel://{},{}/main", sentinels[0].address, sentinels[1].address);
+    let (engine, opened) = counted_at(&url);
+    assert_eq!(engine.add(&key(1), stored(1), KNOWN).await, Ok(true));
+    anew.store(true, Relaxed);
+    let asked = sentinels[0].asked() + sentinels[1].asked();
+    // Nobody doubts the first one so far.
+    while sentinels[0].asked() + sentinels[1].asked() < asked + 12 {
+        assert!(engine.get(&key(1)).await.unwrap().is_some());
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert_eq!(opened.get(), 1);
+    first.kill();
+    until_good(&engine).await;
+    assert_eq!(engine.add(&key(1), stored(1), KNOWN).await, Ok(true));
+    assert_eq!(second.ask::<i64>(&["DBSIZE"]), 1);
 }
 
 #[tokio::test]

@@ -7,9 +7,14 @@
 //! While the master can't be reached, or is none, all are asked in turn, and faster: the one that leads a failover
 //! knows which replica it promotes (`promoted` among its flags) a second before it names it as the master, or the
 //! others do. That is believed at once, for whoever connects makes sure by `ROLE` that it is a master by now.
+//!
+//! Each failover has an epoch, higher than those before it. One that names its master with a lower epoch than another
+//! did has not heard of a failover, and is left for the next, until a whole round of them finds nobody who has, while
+//! the master can't be reached: then they were set up anew, and count from the beginning.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,7 +70,7 @@ impl Sentinels {
 
     fn news(&self) -> tokio::sync::watch::Receiver<News<Target>> {
         let watchers = Arc::clone(&self.watchers);
-        self.lookout.news(|tell, doubt| Watch { watchers, tell, doubt, doubted: None, promotion: None }.run())
+        self.lookout.news(|tell, doubt| Watch::new(watchers, tell, doubt).run())
     }
 
     /// The master, as far as is known.
@@ -146,6 +151,17 @@ impl Watchers {
         }
     }
 
+    /// The epoch of the failover that made the master what it is, as far as a Sentinel knows; 0 if it won't tell.
+    ///
+    /// It is asked after the address: a failover between the two makes the older address pass for a new one, until the
+    /// next answer, and not the new one for an older.
+    async fn epoch(&self, sentinel: &mut Dialogue) -> Result<u64, Mute> {
+        let answer = sentinel.ask(&["SENTINEL", "MASTER", &self.name]).await.map_err(Mute::Away)?;
+        // Its address there is the old one's for as long as a failover lasts.
+        let told: BTreeMap<String, String> = from_redis_value_ref(&answer).unwrap_or_default();
+        Ok(told.get("config-epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or(0))
+    }
+
     /// The replica that a Sentinel is making the master.
     async fn promoted(&self, sentinel: &mut Dialogue) -> Result<Option<Address>, Mute> {
         let answer = sentinel.ask(&["SENTINEL", "REPLICAS", &self.name]).await.map_err(Mute::Away)?;
@@ -168,16 +184,56 @@ struct Watch {
     doubted: Option<Stopwatch>,
     /// The master that was named when a replica was being promoted, that one, and when.
     promotion: Option<(Address, Address, Stopwatch)>,
+    /// The epoch that a master must be named with to be believed: the highest so far.
+    epoch: u64,
+    outdated: Outdated,
+}
+
+/// Sentinels, one after another, none of which has named a master that is to be believed.
+#[derive(Default)]
+struct Outdated {
+    /// So many.
+    asked: usize,
+    /// The highest epoch that one of them knows.
+    epoch: Option<u64>,
+    /// Somebody has doubted what is known meanwhile.
+    doubted: bool,
 }
 
 impl Watch {
+    fn new(watchers: Arc<Watchers>, tell: Teller<Target>, doubt: Arc<Notify>) -> Self {
+        let outdated = Outdated::default();
+        Self { watchers, tell, doubt, doubted: None, promotion: None, epoch: 0, outdated }
+    }
+
     fn is_doubted(&self) -> bool {
         self.doubted.as_ref().is_some_and(|since| since.elapsed() < DOUBT)
     }
 
-    /// What one Sentinel says now.
-    async fn ask(&mut self, sentinel: &mut Dialogue) -> Result<Address, Mute> {
+    /// Waits before somebody is asked again; says whether there was a doubt meanwhile.
+    async fn pause(&mut self, hurried: bool) -> bool {
+        let rest = if hurried {
+            sleep(jittered(HURRY)).await;
+            Duration::ZERO
+        } else {
+            jittered(INTERVAL)
+        };
+        let doubted = timeout(rest, self.doubt.notified()).await.is_ok();
+        if doubted {
+            self.doubted = Some(Stopwatch::start());
+        }
+        doubted
+    }
+
+    /// What one Sentinel says now; `None` if it is not to be believed.
+    async fn ask(&mut self, sentinel: &mut Dialogue) -> Result<Option<Address>, Mute> {
         let named = self.watchers.ask(sentinel).await?;
+        let epoch = self.watchers.epoch(sentinel).await?;
+        if epoch < self.epoch {
+            self.outdated.epoch = self.outdated.epoch.max(Some(epoch));
+            return Ok(None);
+        }
+        (self.epoch, self.outdated) = (epoch, Outdated::default());
         self.promotion.take_if(|(before, _, since)| *before != named || since.elapsed() > PROMOTION);
         if self.promotion.is_none()
             && self.is_doubted()
@@ -186,30 +242,46 @@ impl Watch {
         {
             self.promotion = Some((named.clone(), promoted, Stopwatch::start()));
         }
-        Ok(self.promotion.as_ref().map_or(named, |(_, promoted, _)| promoted.clone()))
+        Ok(Some(self.promotion.as_ref().map_or(named, |(_, promoted, _)| promoted.clone())))
     }
 
-    /// Goes by what one Sentinel says for as long as it says something and nobody doubts it.
+    /// Goes by what one Sentinel says for as long as it says something that is to be believed, and nobody doubts it;
+    /// says whether it was to be believed.
     ///
     /// # Errors
     /// Why it says nothing.
-    async fn follow(&mut self, sentinel: &mut Dialogue) -> Result<(), Mute> {
+    async fn follow(&mut self, sentinel: &mut Dialogue) -> Result<bool, Mute> {
         loop {
-            let (host, port) = self.ask(sentinel).await?;
+            let Some((host, port)) = self.ask(sentinel).await? else {
+                let doubted = self.pause(self.is_doubted()).await;
+                self.outdated.doubted |= doubted;
+                return Ok(false);
+            };
             let same = |before: &Target, _: &Target| before.is_at(&host, port);
-            if self.tell.found(self.watchers.master.at(&host, port), same) {
+            let told = self.tell.found(self.watchers.master.at(&host, port), same);
+            if told {
                 info!(master = %format_args!("{host}:{port}"), "the Sentinels have named their master");
-            } else if self.is_doubted() {
-                sleep(jittered(HURRY)).await;
-                if timeout(Duration::ZERO, self.doubt.notified()).await.is_ok() {
-                    self.doubted = Some(Stopwatch::start());
-                }
-                return Ok(());
             }
-            if timeout(jittered(INTERVAL), self.doubt.notified()).await.is_ok() {
-                self.doubted = Some(Stopwatch::start());
-                return Ok(());
+            let hurried = !told && self.is_doubted();
+            if self.pause(hurried).await || hurried {
+                return Ok(true);
             }
+        }
+    }
+
+    /// Leaves a Sentinel that has named no master that is to be believed. After a round of such, the best of what they
+    /// said is, if the master can't be reached.
+    fn pass_over(&mut self) {
+        self.outdated.asked += 1;
+        if self.outdated.asked < self.watchers.sentinels.len() {
+            return;
+        }
+        let Outdated { epoch, doubted, .. } = mem::take(&mut self.outdated);
+        if let Some(epoch) = epoch
+            && doubted
+        {
+            warn!(known = self.epoch, named = epoch, "no Sentinel knows of the last failover any longer");
+            self.epoch = epoch;
         }
     }
 
@@ -224,11 +296,14 @@ impl Watch {
                 None => Dialogue::with(sentinel, PATIENCE).await.map_err(Mute::Away),
             };
             let followed = match dialogue {
-                Ok(mut dialogue) => self.follow(&mut dialogue).await.map(|()| open[n] = Some(dialogue)),
+                Ok(mut dialogue) => self.follow(&mut dialogue).await.inspect(|_| open[n] = Some(dialogue)),
                 Err(mute) => Err(mute),
             };
+            if !matches!(followed, Ok(true)) {
+                self.pass_over();
+            }
             match followed {
-                Ok(()) => {
+                Ok(_) => {
                     failures.clear();
                     away = false;
                 }

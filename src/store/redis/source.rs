@@ -52,17 +52,14 @@ impl Open for Source {
             Self::Master(sentinels) => sentinels.master().await?,
         };
         let place = Some(Arc::clone(&target));
-        let opened = tokio::select! {
-            opened = self.open_at(&target) => opened,
+        let (connection, driver) = tokio::select! {
+            opened = self.open_at(&target) => opened.inspect_err(|_| self.doubt())?,
+            // That is no doubt of what they say now.
             () = self.moved(&place) => {
                 let what = format!("{} is the master no longer", target.place);
-                Err(Error::new(Kind::Unreachable, what))
+                return Err(Error::new(Kind::Unreachable, what));
             }
         };
-        if opened.is_err() {
-            self.doubt();
-        }
-        let (connection, driver) = opened?;
         Ok((Connected { connection, target }, driver))
     }
 
