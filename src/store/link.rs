@@ -220,12 +220,14 @@ async fn keep<S: Open>(server: Arc<S>, opened: IntCounter, tell: watch::Sender<S
                 let (place, health) = (server.place(Some(&connection)), Arc::new(Health::new()));
                 tell.send_replace(State::Open(Line { connection, health: Arc::clone(&health) }));
                 let left = tokio::select! {
+                    // Who says why it is given up comes first.
+                    biased;
                     () = &mut driver => false,
-                    () = server.moved(&place) => true,
                     () = health.wake.notified() => {
                         warn!("a connection to {server} is given up: it has gone silent, or the server its role");
                         true
                     }
+                    () = server.moved(&place) => true,
                     () = tell.closed() => true,
                 };
                 if left {

@@ -15,12 +15,13 @@ use coatroom::time::{Clock, Length, Stopwatch};
 use prometheus::IntCounter;
 use redis::RedisResult;
 use serde_json::json;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
 use super::link::{Linked, until_good};
 use super::spy::{Op, Spy};
 use super::support::{AGE, Rig, SCOPE, ask, counter, key, revision, secs, set, stored};
-use crate::support::Redis as Server;
+use crate::support::{Puppet, Redis as Server};
 
 const KNOWN: Worth = Worth::Known;
 
@@ -242,6 +243,58 @@ async fn a_server_without_room_a_replica_and_one_that_cannot_save_are_told_apart
     assert_eq!(ill(engine.add(&key(2), stored(2), KNOWN).await), Kind::Misconfigured);
     assert_eq!(ill(engine.replace(&key(1), revision(1), stored(2), KNOWN).await), Kind::Misconfigured);
     assert_eq!(engine.get(&key(1)).await.unwrap().map(|there| there.revision), Some(revision(1)));
+}
+
+/// Before version 7 what a script may not do stands in an error of another code.
+#[tokio::test]
+async fn a_server_that_runs_no_writing_script_any_longer_is_looked_for_anew() {
+    let refusal = "-ERR Error running script (call to f_bd6f): @user_script:4: @user_script: 4: -READONLY You can't \
+                   write against a read only replica.";
+    let old = Puppet::new(|words| (words[0] == "EVALSHA").then(|| refusal.to_owned()));
+    let (engine, opened) = counted_at(&format!("redis://{}", old.address));
+    let again = async {
+        while opened.get() < 2 {
+            let answer = engine.replace(&key(1), revision(1), stored(2), KNOWN).await;
+            assert_eq!(ill(answer), Kind::ReadOnly);
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(secs(30), again).await.expect("its connection is given up");
+}
+
+/// They would go on reading from it.
+#[tokio::test]
+async fn what_one_worker_hears_of_a_demoted_server_moves_the_others_too() {
+    let server = Server::start();
+    let (engine, opened) = counted(&server);
+    let (engine, over) = (std::sync::Arc::new(engine), std::sync::Arc::new(Notify::new()));
+    let (ready, is_ready) = oneshot::channel();
+    let other = std::thread::spawn({
+        let (engine, over) = (engine.clone(), over.clone());
+        move || {
+            let worker = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            worker.block_on(async {
+                until_good(&*engine).await;
+                ready.send(()).unwrap();
+                over.notified().await;
+            });
+        }
+    });
+    is_ready.await.unwrap();
+    server.ask::<()>(&["REPLICAOF", "127.0.0.1", "1"]);
+    let told = async {
+        while opened.get() < 3 {
+            assert_eq!(ill(engine.add(&key(1), stored(1), KNOWN).await), Kind::ReadOnly);
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        // Nobody writes any longer.
+        while opened.get() < 4 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(secs(30), told).await.expect("both open another one");
+    over.notify_one();
+    other.join().unwrap();
 }
 
 #[tokio::test]

@@ -134,7 +134,7 @@ impl Links {
                 Some(Redirect::Ask(there)) => (at, asking) = (there, true),
                 Some(Redirect::TryAgain) => sleep(AGAIN).await,
                 None => {
-                    if matches!(&answer, Value::ServerError(error) if is_doubtful(error.code())) {
+                    if Said::of(&answer).is_some_and(|said| is_doubtful(said.kind())) {
                         self.cluster.doubt();
                     }
                     return Ok(answer);
@@ -202,7 +202,7 @@ impl Links {
     fn link(&self, address: &Address) -> Arc<Link> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let link = open.links.entry(address.clone()).or_insert_with(|| {
-            let source = Source::Server(Arc::new(self.cluster.target(address)));
+            let source = Source::to(Arc::new(self.cluster.target(address)));
             Arc::new(Link::new(source, self.opened.clone(), Arc::clone(&self.times)))
         });
         Arc::clone(link)
@@ -210,8 +210,8 @@ impl Links {
 }
 
 /// Does a server that says so know of something that we don't?
-fn is_doubtful(code: &str) -> bool {
-    matches!(code, "CLUSTERDOWN" | "READONLY" | "MASTERDOWN" | "LOADING")
+const fn is_doubtful(kind: Kind) -> bool {
+    matches!(kind, Kind::ClusterDown | Kind::ReadOnly | Kind::Loading)
 }
 
 #[cfg(test)]

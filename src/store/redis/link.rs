@@ -6,12 +6,14 @@ use arc_swap::ArcSwap;
 use prometheus::IntCounter;
 use redis::Value;
 
+use super::Times;
+use super::answer::{self, Said};
 use super::call::Call;
 use super::source::{Connected, Source};
+use super::target::Target;
 use super::waiters::Waiters;
-use super::{Times, answer};
-use crate::store::Error;
-use crate::store::link::{self, LONGEST_PAUSE, Line};
+use crate::store::link::{self, Health, LONGEST_PAUSE, Line};
+use crate::store::{Error, Kind};
 
 /// Makes calls.
 pub(super) struct Link {
@@ -34,27 +36,35 @@ impl Link {
     /// a connection of its own.
     ///
     /// # Errors
-    /// [`Kind::Unreachable`](crate::store::Kind) where nothing was sent, `Broken` where that is not known,
-    /// `Unreplicated` where it was done, and too few replicas have it.
+    /// [`Kind::Unreachable`] where nothing was sent, `Broken` where that is not known, `Unreplicated` where it was done,
+    /// and too few replicas have it.
     pub(super) async fn call(&self, call: &Call<'_>) -> Result<Value, Error> {
-        let Line { connection: Connected { mut connection, target }, health } = self.kept.line().await?;
-        let answer = if call.wait.is_some() {
+        if call.wait.is_some() {
             // In a box, for every call would have room for it.
-            Box::pin(self.waiters.call(&health, &target, call)).await?
-        } else {
-            let waiting = health.call(self.times.load().silence);
-            let answer = call.send(&mut connection).await;
-            waiting.answered();
-            answer.map_err(|error| answer::broken(&error))??
-        };
-        if let Value::ServerError(error) = &answer
-            && matches!(error.code(), "READONLY" | "MASTERDOWN" | "NOAUTH")
-            && health.age() >= LONGEST_PAUSE
-        {
-            // Another server may have its name by now, or we another password. It is looked for now and then.
-            self.source.doubt();
-            health.give_up();
+            return Box::pin(self.call_and_wait(call)).await;
         }
+        let Line { connection: Connected { mut connection, target }, health } = self.kept.line().await?;
+        let waiting = health.call(self.times.load().silence);
+        let answer = call.send(&mut connection).await;
+        waiting.answered();
+        let answer = answer.map_err(|error| answer::broken(&error))??;
+        self.heed(&answer, &target, &health);
         Ok(answer)
+    }
+
+    async fn call_and_wait(&self, call: &Call<'_>) -> Result<Value, Error> {
+        let Line { connection: Connected { target, .. }, health } = self.kept.line().await?;
+        let answer = self.waiters.call(&health, &target, call).await?;
+        self.heed(&answer, &target, &health);
+        Ok(answer)
+    }
+
+    /// Another server may have its name by now, or we another password. It is looked for now and then.
+    fn heed(&self, answer: &Value, target: &Arc<Target>, health: &Health) {
+        let kind = Said::of(answer).map(|said| said.kind());
+        if matches!(kind, Some(Kind::ReadOnly | Kind::NoAuth)) && health.age() >= LONGEST_PAUSE {
+            health.give_up();
+            self.source.left(target);
+        }
     }
 }

@@ -51,6 +51,7 @@ use self::link::Link;
 use self::script::Script;
 use self::source::Source;
 pub use self::target::Misfit;
+use self::topology::Cluster;
 use super::codec;
 use super::engine::{Cleared, Cycle, Engine, Page, Stored, Swap, Worth};
 use super::link::silence;
@@ -73,13 +74,21 @@ const HEAD: usize = REVISION + 6;
 
 /// The Redis engine.
 pub struct Redis {
-    goal: Goal,
+    lead: Lead,
     prefix: Vec<u8>,
     /// `store.wait_replicas`.
     replicas: usize,
     times: Arc<ArcSwap<Times>>,
     routes: ThreadLocal<Route>,
     connections: IntCounter,
+}
+
+/// Where all workers' ways lead.
+enum Lead {
+    /// To one server, which has all keys.
+    One(Source),
+    /// To several, each of which has a part of them.
+    Several(Arc<Cluster>),
 }
 
 /// A worker's way to the servers.
@@ -113,8 +122,13 @@ impl Redis {
     /// # Errors
     /// The first setting that can't be obeyed, and why.
     pub fn new(config: &Config, connections: IntCounter) -> Result<Self, Misfit> {
+        let lead = match Goal::new(config)? {
+            Goal::Server(target) => Lead::One(Source::to(target)),
+            Goal::Sentinels(sentinels) => Lead::One(Source::Master(sentinels)),
+            Goal::Cluster(cluster) => Lead::Several(cluster),
+        };
         Ok(Self {
-            goal: Goal::new(config)?,
+            lead,
             prefix: config.key_prefix.clone().into_bytes(),
             replicas: config.wait_replicas,
             times: Arc::new(ArcSwap::from_pointee(Times::of(config))),
@@ -142,14 +156,10 @@ impl Redis {
     fn route(&self) -> &Route {
         self.routes.get_or(|| {
             let (opened, times) = (self.connections.clone(), Arc::clone(&self.times));
-            let source = match &self.goal {
-                Goal::Server(target) => Source::Server(Arc::clone(target)),
-                Goal::Sentinels(sentinels) => Source::Master(Arc::clone(sentinels)),
-                Goal::Cluster(cluster) => {
-                    return Route::Several(Links::new(Arc::clone(cluster), opened, times));
-                }
-            };
-            Route::One(Box::new(Link::new(source, opened, times)))
+            match &self.lead {
+                Lead::One(source) => Route::One(Box::new(Link::new(source.clone(), opened, times))),
+                Lead::Several(cluster) => Route::Several(Links::new(Arc::clone(cluster), opened, times)),
+            }
         })
     }
 
@@ -287,7 +297,7 @@ impl Engine for Redis {
 
     /// Not in a cluster, where two keys lie in two slots (`cluster.rs`).
     fn cycle(&self, cycle: &Cycle) -> Option<impl Future<Output = Result<Swap, Error>> + Send> {
-        let together = !matches!(self.goal, Goal::Cluster(_));
+        let together = matches!(self.lead, Lead::One(_));
         together.then_some(async {
             let ((ended, forgotten), (fresh, expired)) = (self.kept(&cycle.ended), self.kept(&cycle.fresh));
             let seen = cycle.seen.bits().to_be_bytes();

@@ -1,11 +1,11 @@
 //! Which server a connection is to lead to, and whether it leads there still.
 
 use std::fmt;
-use std::future::pending;
 use std::sync::Arc;
 
 use redis::Value;
 use redis::aio::MultiplexedConnection;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::failure::{Failure, Step};
@@ -19,9 +19,37 @@ use crate::store::{Error, Kind};
 #[derive(Clone)]
 pub(super) enum Source {
     /// This one.
-    Server(Arc<Target>),
+    Server(Arc<Server>),
     /// Whichever these call their master.
     Master(Arc<Sentinels>),
+}
+
+/// A server whose place is given. Each time that it is found to be not what it was, its target is another copy: so all
+/// who have a connection know which are from before.
+pub(super) struct Server(watch::Sender<Arc<Target>>);
+
+impl Server {
+    fn target(&self) -> Arc<Target> {
+        Arc::clone(&self.0.borrow())
+    }
+
+    /// Whoever is reached by this copy is not what it was; nothing where that is known already.
+    fn left(&self, known: &Arc<Target>) {
+        self.0.send_if_modified(|target| {
+            let is_news = Arc::ptr_eq(target, known);
+            if is_news {
+                *target = Arc::new(Target::clone(known));
+            }
+            is_news
+        });
+    }
+
+    /// Returns when it is another copy than `known`.
+    async fn moved(&self, known: Option<&Arc<Target>>) {
+        let is_other = |target: &Arc<Target>| known.is_none_or(|known| !Arc::ptr_eq(known, target));
+        // It has a sender for as long as it is there.
+        let _ = self.0.subscribe().wait_for(is_other).await;
+    }
 }
 
 /// A connection, and where it leads.
@@ -48,40 +76,47 @@ impl Open for Source {
     /// Why there is none.
     async fn open(&self) -> Result<(Connected, Driver), Error> {
         let target = match self {
-            Self::Server(target) => Arc::clone(target),
+            Self::Server(server) => server.target(),
             Self::Master(sentinels) => sentinels.master().await?,
         };
-        let place = Some(Arc::clone(&target));
-        let (connection, driver) = tokio::select! {
-            opened = self.open_at(&target) => opened.inspect_err(|_| self.doubt())?,
-            // That is no doubt of what they say now.
-            () = self.moved(&place) => {
-                let what = format!("{} is the master no longer", target.place);
-                return Err(Error::new(Kind::Unreachable, what));
-            }
+        let (connection, driver) = match self {
+            Self::Server(_) => self.open_at(&target).await?,
+            Self::Master(sentinels) => tokio::select! {
+                opened = self.open_at(&target) => opened.inspect_err(|_| sentinels.doubt())?,
+                // That is no doubt of what they say now.
+                () = sentinels.moved(Some(&target)) => {
+                    let what = format!("{} is the master no longer", target.place);
+                    return Err(Error::new(Kind::Unreachable, what));
+                }
+            },
         };
         Ok((Connected { connection, target }, driver))
     }
 
-    /// Without a connection: the server that others have named last, where they are asked.
+    /// Without a connection: as it is known now.
     fn place(&self, connection: Option<&Connected>) -> Option<Arc<Target>> {
         match (connection, self) {
             (Some(connection), _) => Some(Arc::clone(&connection.target)),
-            (None, Self::Server(_)) => None,
+            (None, Self::Server(server)) => Some(server.target()),
             (None, Self::Master(sentinels)) => sentinels.known(),
         }
     }
 
-    /// Returns when others name another server.
+    /// Returns when others name another server, or another worker has found that it is not what it was.
     async fn moved(&self, known: &Option<Arc<Target>>) {
         match self {
-            Self::Server(_) => pending().await,
+            Self::Server(server) => server.moved(known.as_ref()).await,
             Self::Master(sentinels) => sentinels.moved(known.as_ref()).await,
         }
     }
 }
 
 impl Source {
+    /// This server.
+    pub(super) fn to(target: Arc<Target>) -> Self {
+        Self::Server(Arc::new(Server(watch::Sender::new(target))))
+    }
+
     async fn open_at(&self, target: &Target) -> Result<(MultiplexedConnection, Driver), Error> {
         let failed = |failure: Failure| failure.at(&target.place);
         let connected = timeout(ATTEMPT, target.connect(ATTEMPT)).await;
@@ -112,10 +147,11 @@ impl Source {
         Ok((connection, driver))
     }
 
-    /// A connection did not come about, or its server is not what it was.
-    pub(super) fn doubt(&self) {
-        if let Self::Master(sentinels) = self {
-            sentinels.doubt();
+    /// The server that a connection leads to is not what it was: all who have one open another, or ask again where to.
+    pub(super) fn left(&self, known: &Arc<Target>) {
+        match self {
+            Self::Server(server) => server.left(known),
+            Self::Master(sentinels) => sentinels.doubt(),
         }
     }
 }

@@ -74,8 +74,7 @@ impl Waiters {
     }
 
     async fn open(&self, health: &Arc<Health>, target: &Arc<Target>) -> Result<Waiter, Error> {
-        let source = Source::Server(Arc::clone(target));
-        let (Connected { connection, .. }, driver) = source.open().await?;
+        let (Connected { connection, .. }, driver) = Source::to(Arc::clone(target)).open().await?;
         self.opened.inc();
         let driver = AbortOnDropHandle::new(tokio::spawn(driver));
         Ok(Waiter { connection, driver, health: Arc::clone(health) })
