@@ -1,5 +1,7 @@
 //! `store.wait_replicas`: what is acknowledged has reached them, and nothing else makes it so.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use coatroom::session::{Directive, Found, Row};
@@ -8,11 +10,14 @@ use coatroom::store::redis::Redis;
 use coatroom::store::{Failed, Kind};
 use coatroom::time::Length;
 use serde_json::json;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
+use super::link::until_good;
 use super::redis::apart;
 use super::support::{Rig, ask, increment, key, revision, secs, set, stored};
-use crate::support::Redis as Server;
 use crate::support::child::until;
+use crate::support::{Puppet, Redis as Server};
 
 const KNOWN: Worth = Worth::Known;
 
@@ -135,7 +140,7 @@ async fn a_commit_that_its_replica_gets_late_is_settled_by_another_wait() {
     let found = rig.load(&token).await;
     let thaw = async {
         // Longer than one write waits, shorter than three do.
-        tokio::time::sleep(Duration::from_millis(1500)).await;
+        sleep(Duration::from_millis(1500)).await;
         pair.replica.signal("CONT");
     };
     let (outcome, ()) = tokio::join!(rig.commit(found, ask([increment("n")])), thaw);
@@ -143,6 +148,53 @@ async fn a_commit_that_its_replica_gets_late_is_settled_by_another_wait() {
     assert_eq!(rig.data(&token).await, Some(json!({"n": 1})), "once");
     let of = |server: &Server| -> Vec<Vec<u8>> { server.ask(&["KEYS", "*"]) };
     assert_eq!(of(&pair.replica), of(&pair.master));
+}
+
+/// It may have been written, which somebody else has to be asked about.
+#[tokio::test]
+async fn a_write_whose_server_falls_silent_ends_of_itself() {
+    let pair = Pair::start();
+    let engine = pair.engine(1, 5);
+    assert_eq!(engine.add(&key(1), stored(1), KNOWN).await, Ok(true));
+    pair.master.signal("STOP");
+    let key = key(1);
+    let write = engine.replace(&key, revision(1), stored(2), KNOWN);
+    let answer = timeout(secs(30), write).await.expect("it has an end");
+    assert_eq!(answer.expect_err("it must fail").kind, Kind::Broken);
+}
+
+/// There are no more than sixteen under way, and the next one waits for a place.
+#[tokio::test]
+async fn a_write_that_waited_for_a_place_goes_to_whoever_is_the_master_by_then() {
+    const PLACES: u64 = 16;
+    let (old, new, moved) = (Server::start(), Server::start(), Arc::new(AtomicBool::new(false)));
+    let (before, after, is_moved) = (old.address, new.address, Arc::clone(&moved));
+    let named = move || if is_moved.load(Relaxed) { (after, 2) } else { (before, 1) };
+    let sentinel = Puppet::sentinel(named);
+    // Neither has a replica, so nobody's wait ends.
+    let engine = Arc::new(apart(&format!("redis+sentinel://{}/main", sentinel.address), |config| {
+        (config.wait_replicas, config.commit_timeout) = (1, Length::secs(600));
+    }));
+    let sizes = || [&old, &new].map(|server| server.ask::<u64>(&["DBSIZE"]));
+    let reach = async |sizes_then: [u64; 2]| {
+        while sizes() != sizes_then {
+            sleep(Duration::from_millis(2)).await;
+        }
+    };
+    until_good(&*engine).await;
+    let mut writes = JoinSet::new();
+    for n in 1..=PLACES + 1 {
+        let engine = Arc::clone(&engine);
+        writes.spawn(async move { engine.add(&key(n), stored(n), KNOWN).await });
+    }
+    timeout(secs(30), reach([PLACES, 0])).await.expect("the first ones are written");
+    moved.store(true, Relaxed);
+    while engine.get(&key(1)).await.unwrap().is_some() {
+        sleep(Duration::from_millis(2)).await;
+    }
+    // That ends the waits.
+    old.ask::<u64>(&["CLIENT", "KILL", "TYPE", "normal"]);
+    timeout(secs(30), reach([PLACES, 1])).await.expect("the last one is written to the new master");
 }
 
 /// Writes that wait hold up nobody who reads, or writes over a connection of its own.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, RedisResult, Value};
+use tokio::time::timeout;
 
 use super::answer::Said;
 use crate::store::{Error, Kind};
@@ -23,13 +24,13 @@ pub(super) struct Call<'a> {
 pub(super) struct Wait {
     /// So many, more than 0.
     pub(super) replicas: usize,
-    /// Within this time.
+    /// Within this time; what is on the way, there and back, may take as long again.
     pub(super) patience: Duration,
 }
 
 impl Call<'_> {
     /// Sends it in one piece, so that nobody else's command comes in between, and returns the answer, be it one that
-    /// the server won't; a write that too few replicas have is none.
+    /// the server won't; a write that too few replicas have is none, nor is one that was to wait and got no answer at all.
     ///
     /// `WAIT` speaks of what the same connection wrote before, and of nothing else. Where nothing was written its
     /// answer says nothing.
@@ -52,7 +53,17 @@ impl Call<'_> {
         // The answer to ASKING says nothing that the next one doesn't.
         let before = usize::from(self.asking);
         let wanted = pipe.len() - before;
-        let mut answers = connection.send_packed_commands(&pipe, before, wanted).await?.into_iter();
+        let answers = connection.send_packed_commands(&pipe, before, wanted);
+        let answers = match self.wait {
+            Some(wait) => match timeout(wait.patience * 2, answers).await {
+                Ok(answers) => answers?,
+                Err(_) => {
+                    return Ok(Err(Error::new(Kind::Broken, "Redis answers neither a write nor its WAIT")));
+                }
+            },
+            None => answers.await?,
+        };
+        let mut answers = answers.into_iter();
         let (answer, waited) = (answers.next().unwrap_or(Value::Nil), answers.next().unwrap_or(Value::Nil));
         Ok(match self.wait {
             Some(wait) if is_written(&answer) => wait.reached(&waited).map(|()| answer),

@@ -53,6 +53,8 @@ impl Link {
     }
 
     async fn call_and_wait(&self, call: &Call<'_>) -> Result<Value, Error> {
+        // What is known of the server when there is a place counts, not what was when it was waited for.
+        let _place = self.waiters.place().await?;
         let Line { connection: Connected { target, .. }, health } = self.kept.line().await?;
         let answer = self.waiters.call(&health, &target, call).await?;
         self.heed(&answer, &target, &health);

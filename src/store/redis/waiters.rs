@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use prometheus::IntCounter;
 use redis::Value;
 use redis::aio::MultiplexedConnection;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::answer;
@@ -42,7 +42,17 @@ impl Waiters {
         Self { opened, places: Semaphore::new(CONNECTIONS), idle: Mutex::default() }
     }
 
-    /// Sends a write and waits for its replicas. Who leaves before the end takes the connection along.
+    /// A place among those that are under way, to be kept until the end.
+    ///
+    /// # Errors
+    /// That nobody gets one any longer.
+    pub(super) async fn place(&self) -> Result<SemaphorePermit<'_>, Error> {
+        let closed = |_| Error::new(Kind::Unreachable, "the connection to Redis is being closed");
+        self.places.acquire().await.map_err(closed)
+    }
+
+    /// Sends a write and waits for its replicas. Who leaves before the end takes the connection along; a server that
+    /// leaves it without an answer, the link's too.
     ///
     /// # Errors
     /// As [`super::link::Link::call`].
@@ -52,16 +62,17 @@ impl Waiters {
         target: &Arc<Target>,
         call: &Call<'_>,
     ) -> Result<Value, Error> {
-        let closed = |_| Error::new(Kind::Unreachable, "the connection to Redis is being closed");
-        let _place = self.places.acquire().await.map_err(closed)?;
         let mut waiter = match self.take(health) {
             Some(waiter) => waiter,
             None => self.open(health, target).await?,
         };
         let answer = call.send(&mut waiter.connection).await.map_err(|error| answer::broken(&error))?;
-        // Whose replicas were late may have them answer late too.
-        if !matches!(&answer, Err(error) if error.kind == Kind::Unreplicated) {
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(waiter);
+        match &answer {
+            Ok(_) => self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(waiter),
+            // `WAIT` would have ended by itself.
+            Err(error) if error.kind == Kind::Broken => health.give_up(),
+            // Whose replicas were late may have them answer late too.
+            Err(_) => {}
         }
         answer
     }
