@@ -1,5 +1,7 @@
 //! A cluster: every key finds its server, while slots move and servers go.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use coatroom::session::{Directive, Key};
@@ -13,7 +15,7 @@ use super::redis::apart;
 use super::spy::{Op, Spy};
 use super::support::{Rig, ask, counter, key, revision, stored};
 use crate::support::child::until;
-use crate::support::{Authority, Cluster, Pulse, Redis as Server};
+use crate::support::{Authority, Cluster, Pulse, Puppet, Redis as Server};
 
 const KNOWN: Worth = Worth::Known;
 
@@ -199,6 +201,26 @@ async fn a_failover_is_followed_without_a_restart() {
         if signal == "STOP" {
             cluster.servers[old].signal("CONT");
         }
+    }
+}
+
+/// It was reset, and tells of nobody; those that served serve still.
+#[tokio::test]
+async fn a_server_that_has_left_the_cluster_leads_nobody_astray() {
+    let (server, left) = (Server::start(), Arc::new(AtomicBool::new(false)));
+    let (port, has_left) = (server.address.port(), Arc::clone(&left));
+    let seed = Puppet::new(move |words| {
+        let all = format!("*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$9\r\n127.0.0.1\r\n:{port}");
+        let none = || "*0".to_owned();
+        (words[0] == "CLUSTER").then(|| if has_left.load(Relaxed) { none() } else { all })
+    });
+    let engine = apart(&format!("redis+cluster://{}", seed.address), |_| {});
+    assert_eq!(engine.add(&key(1), stored(1), KNOWN).await, Ok(true));
+    left.store(true, Relaxed);
+    let asked = seed.asked();
+    while seed.asked() < asked + 3 {
+        assert_eq!(there(&engine, &key(1)).await, Some(1));
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 

@@ -45,6 +45,14 @@ impl<T> Teller<T> {
         })
     }
 
+    /// What was found last.
+    pub(super) fn known(&self) -> Option<Arc<T>> {
+        match &*self.0.borrow() {
+            News::Found(known) => Some(Arc::clone(known)),
+            News::None | News::Not(_) => None,
+        }
+    }
+
     /// Tells that nothing was found. What was found earlier stays: servers are where they are, whoever is away.
     pub(super) fn not(&self, error: Error) {
         self.0.send_if_modified(|news| {

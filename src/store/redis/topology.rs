@@ -79,6 +79,11 @@ impl Map {
         (slot <= *last).then_some(owner)
     }
 
+    /// Does it say that nobody serves anything: that of a server that has left its cluster?
+    const fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
     /// All who serve some slots.
     pub(super) fn servers(&self) -> Vec<Address> {
         let mut servers: Vec<_> = self.ranges.iter().map(|(.., owner)| owner.clone()).collect();
@@ -219,6 +224,9 @@ async fn follow(
     let mut dialogue = Dialogue::with(server, PATIENCE).await.map_err(Mute::Away)?;
     loop {
         let map = ask(server, &mut dialogue).await?;
+        if map.is_empty() && tell.known().is_some_and(|known| !known.is_empty()) {
+            return Err(Mute::Away(Failure::Lost("it is in no cluster any longer".to_owned())));
+        }
         *known = map.servers().iter().map(|address| server.at(&address.host, address.port)).collect();
         if tell.found(map, PartialEq::eq) {
             info!(servers = known.len(), "the cluster's servers are known");
