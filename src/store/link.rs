@@ -240,7 +240,7 @@ async fn keep<S: Open>(server: Arc<S>, opened: IntCounter, tell: watch::Sender<S
                     pause = FIRST_PAUSE;
                     continue;
                 }
-                let rest = pause;
+                let rest = pause.min(SHORT_LIVED);
                 pause = (pause * 2).min(SHORT_LIVED);
                 rest
             }
@@ -270,4 +270,56 @@ pub(super) fn jittered(pause: Duration) -> Duration {
     // Without random numbers it knocks at the earliest moment.
     let _ = rand::fill(&mut random);
     pause / 2 + pause / 512 * u32::from(random[0])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// A server that is away for so many attempts, then ends a connection as soon as it is open, then serves.
+    struct Shaky {
+        away: u64,
+        attempts: AtomicU64,
+    }
+
+    impl fmt::Display for Shaky {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a shaky server")
+        }
+    }
+
+    impl Open for Shaky {
+        type Connection = u64;
+        type Place = ();
+
+        async fn open(&self) -> Result<(u64, Driver), Error> {
+            let attempt = self.attempts.fetch_add(1, Relaxed);
+            if attempt < self.away {
+                return Err(Error::new(Kind::Unreachable, "it is away"));
+            }
+            let driver: Driver = if attempt == self.away { Box::pin(ready(())) } else { Box::pin(pending()) };
+            Ok((attempt, driver))
+        }
+
+        fn place(&self, _: Option<&u64>) {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_for_the_next_connection_waits_no_longer_for_what_failed_before() {
+        let server = Shaky { away: 8, attempts: AtomicU64::new(0) };
+        let link = Link::new(Arc::new(server), IntCounter::new("opened", "Opened.").unwrap());
+        let waited = loop {
+            let since = Instant::now();
+            if let Ok(line) = link.line().await {
+                assert_eq!(line.connection, 9, "the one before has ended");
+                break since.elapsed();
+            }
+            sleep(Duration::from_millis(1)).await;
+        };
+        assert!(waited <= SHORT_LIVED, "{waited:?}");
+    }
 }
