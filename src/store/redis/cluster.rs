@@ -24,7 +24,6 @@ use super::answer::Said;
 use super::call::Call;
 use super::link::Link;
 use super::source::Source;
-use super::target::Place;
 use super::topology::{Address, Cluster, Map, address};
 use super::{Times, slot};
 use crate::store::{Error, Kind};
@@ -63,11 +62,11 @@ enum Redirect {
 
 impl Redirect {
     /// What an answer says of it; `asked` is who gave it.
-    fn of(answer: &Value, asked: &Place) -> Option<Self> {
+    fn of(answer: &Value, asked: &Address) -> Option<Self> {
         let said = Said::of(answer)?;
         let there = || {
             let (host, port) = said.detail.split_once(' ')?.1.rsplit_once(':')?;
-            Some(address(Some(host), port.parse().ok()?, asked))
+            Some(address(Some(host), port.parse().ok()?, &asked.host))
         };
         match &*said.code {
             "MOVED" => there().map(Self::Moved),
@@ -121,8 +120,7 @@ impl Links {
                     }
                 }
             };
-            let place = self.cluster.target(&at).place;
-            match Redirect::of(&answer, &place) {
+            match Redirect::of(&answer, &at) {
                 Some(Redirect::Moved(there)) => {
                     self.cluster.doubt();
                     if there == at {
@@ -222,8 +220,8 @@ mod tests {
 
     #[test]
     fn a_server_sends_a_call_on() {
-        let asked = Place::Tcp { host: "seed".to_owned(), port: 1, tls: None };
         let to = |host: &str, port| Address { host: host.to_owned(), port };
+        let asked = to("seed", 1);
         for (line, expected) in [
             ("-MOVED 3999 127.0.0.1:6381", Some(Redirect::Moved(to("127.0.0.1", 6381)))),
             ("-MOVED 3999 ::1:6381", Some(Redirect::Moved(to("::1", 6381)))),

@@ -57,6 +57,10 @@ pub(super) struct Map {
 impl Map {
     /// What `CLUSTER SLOTS` says; where a server doesn't know its own address, it is the one by which we asked it.
     pub(super) fn read(answer: &Value, asked: &Place) -> Option<Self> {
+        let own = match asked {
+            Place::Tcp { host, .. } => host,
+            Place::Unix(_) => "",
+        };
         let Value::Array(parts) = answer else { return None };
         let range = |part: &Value| {
             let Value::Array(part) = part else { return None };
@@ -65,7 +69,7 @@ impl Map {
             let last: u16 = from_redis_value_ref(last).ok()?;
             let host: Option<String> = from_redis_value_ref(master.first()?).ok()?;
             let port: u16 = from_redis_value_ref(master.get(1)?).ok()?;
-            (first <= last && last < SLOTS).then_some((first, last, address(host.as_deref(), port, asked)))
+            (first <= last && last < SLOTS).then_some((first, last, address(host.as_deref(), port, own)))
         };
         let mut ranges: Vec<_> = parts.iter().map(range).collect::<Option<_>>()?;
         ranges.sort();
@@ -108,13 +112,9 @@ impl Map {
     }
 }
 
-/// A server's address as others say it.
-pub(super) fn address(host: Option<&str>, port: u16, asked: &Place) -> Address {
-    let own = || match asked {
-        Place::Tcp { host, .. } => host.clone(),
-        Place::Unix(_) => String::new(),
-    };
-    let host = host.filter(|host| !matches!(*host, "" | "?")).map_or_else(own, str::to_owned);
+/// A server's address as a server says it; its own host is the one by which that was asked.
+pub(super) fn address(host: Option<&str>, port: u16, own: &str) -> Address {
+    let host = host.filter(|host| !matches!(*host, "" | "?")).unwrap_or(own).to_owned();
     Address { host, port }
 }
 
