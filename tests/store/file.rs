@@ -144,9 +144,13 @@ fn a_new_folder_is_begun_and_tried_out_by_many_at_once() {
                     };
                     at_once.wait();
                     if number % 2 == 0 {
-                        assert_eq!(runtime.block_on(on(folder).ping()), Ok(()));
+                        let engine = on(folder);
+                        assert_eq!(runtime.block_on(engine.ping()), Ok(()));
+                        at_once.wait();
+                        assert_eq!(runtime.block_on(engine.ping()), Ok(()), "both began the same store");
                     } else {
                         let found = runtime.block_on(store::examine(&config, 0));
+                        at_once.wait();
                         assert!(found.iter().all(|finding| finding.what.contains("overlayfs")), "{found:?}");
                     }
                 });
@@ -210,6 +214,66 @@ async fn a_folder_that_was_a_store_and_is_empty_now_is_ill_and_has_no_absent_ses
     fs::rename(&away, &folder).unwrap();
     assert_eq!(engine.ping().await, Ok(()));
     assert_eq!(engine.replace(&key(1), revision(1), stored(2), KNOWN).await, Ok(Swap::Done));
+}
+
+/// A folder that is made anew may have the number of the old one, and so may what is mounted: it is known by its mark.
+#[tokio::test]
+async fn a_folder_that_is_made_anew_or_exchanged_is_not_taken_for_the_store_of_before() {
+    let (_parent, folder, engine) = filled().await;
+    let (away, mark) = (folder.with_extension("away"), folder.join(".coatroom"));
+    fs::rename(&mark, &away).unwrap();
+    for shard in fs::read_dir(&folder).unwrap() {
+        fs::remove_dir_all(shard.unwrap().path()).unwrap();
+    }
+    let (ill, detail) = kind(&engine).await;
+    assert!(ill == Kind::Unreachable && detail.contains("mount its disk again"), "{detail}");
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0, "and nothing is made there");
+    // It is the store of before as soon as it has that one's mark.
+    fs::rename(&away, &mark).unwrap();
+    assert_eq!(engine.add(&key(1), stored(1), KNOWN).await, Ok(true));
+    fs::remove_dir_all(&folder).unwrap();
+    fs::DirBuilder::new().mode(0o700).create(&folder).unwrap();
+    assert_eq!(kind(&engine).await.0, Kind::Unreachable);
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+
+    let (_others, other, stranger) = filled().await;
+    let (_parent, folder, engine) = filled().await;
+    let away = folder.with_extension("away");
+    assert_eq!(stranger.replace(&key(1), revision(1), stored(3), KNOWN).await, Ok(Swap::Done));
+    fs::rename(&folder, &away).unwrap();
+    fs::rename(&other, &folder).unwrap();
+    let (ill, detail) = kind(&engine).await;
+    assert!(ill == Kind::Unreachable && detail.contains("another store of sessions"), "{detail}");
+    assert_eq!(
+        on(&folder).get(&key(1)).await.unwrap().unwrap().revision,
+        revision(3),
+        "it is one all the same"
+    );
+    fs::remove_dir_all(&folder).unwrap();
+    fs::rename(&away, &folder).unwrap();
+    assert_eq!(engine.replace(&key(1), revision(1), stored(2), KNOWN).await, Ok(Swap::Done));
+}
+
+/// Marks had no number once, and a crash could leave an empty one.
+#[tokio::test]
+async fn a_mark_without_a_number_is_one() {
+    let (_parent, folder, _) = filled().await;
+    let mark = folder.join(".coatroom");
+    let text = fs::read_to_string(&mark).unwrap();
+    let (form, number) = text.split_once('\n').unwrap();
+    assert_eq!(number.trim_end().len(), 32);
+    for old in ["", &*format!("{form}\n")] {
+        fs::write(&mark, old).unwrap();
+        let engine = on(&folder);
+        assert!(engine.get(&key(1)).await.unwrap().is_some(), "{old:?}");
+        assert_eq!(fs::read_to_string(&mark).unwrap(), old);
+    }
+    for other in
+        [format!("{form}\n{number}more\n"), format!("{form}\n0\n"), format!("{form}\nx{}", &number[1..])]
+    {
+        fs::write(&mark, &other).unwrap();
+        assert!(kind(&on(&folder)).await.1.contains("another version's"), "{other:?}");
+    }
 }
 
 #[tokio::test]

@@ -1,8 +1,9 @@
 //! The folder of `store.url`: whether it is a store, and the same one as before.
 //!
-//! A store is known by the file `.coatroom` in it. An empty folder becomes one when the program first looks at it, and
-//! never later: a disk that is not mounted (any longer) leaves an empty folder in its place, and whoever took that for a
-//! store in which nobody has a session would log everybody out.
+//! A store is known by the file `.coatroom` in it, and which one it is by the number that this has. An empty folder
+//! becomes one when the program first looks at it, and never later: a disk that is not mounted any longer leaves an empty
+//! folder in its place, or another store, and whoever took that for one in which nobody has a session would log everybody
+//! out.
 
 use std::fmt;
 use std::fs::{DirBuilder, File};
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, Stat, StatFs};
+use rustix::fs::{AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, Stat, StatFs};
 use rustix::io::Errno;
 
 use super::shard::Shard;
@@ -23,7 +24,7 @@ use crate::store::write::random;
 
 /// What says that a folder is a store.
 const MARK: &str = ".coatroom";
-/// What it says, and in which form the files are.
+/// What it says, and in which form the files are. A line with the number of the store follows: 32 digits.
 const FORM: &str =
     "A store of sessions of coatroom, form 1. Remove it with the whole folder, or not at all.\n";
 /// The beginning of the name of what is made to see whether it can be.
@@ -53,8 +54,24 @@ const REMOTE: [(u64, &str); 12] = [
 /// A folder of sessions.
 pub(super) struct Folder {
     path: PathBuf,
-    /// Which one it was when it was last looked at closely: its device and its number there.
-    known: Mutex<Option<(u64, u64)>>,
+    /// Which one it was when it was last looked at closely.
+    known: Mutex<Option<Mark>>,
+}
+
+/// The mark of a store.
+#[derive(Clone, Copy)]
+struct Mark {
+    /// The number of the store. Marks of before there were any have none.
+    store: Option<u128>,
+    /// What the system knew of the file. While it is the same file, unchanged, it says the same.
+    file: Stat,
+}
+
+impl Mark {
+    fn is(&self, file: &Stat) -> bool {
+        let which = |stat: &Stat| (stat.st_dev, stat.st_ino, stat.st_ctime, stat.st_ctime_nsec);
+        which(&self.file) == which(file)
+    }
 }
 
 /// Why a folder is no store.
@@ -74,8 +91,10 @@ pub(super) enum Unfit {
     Remote(&'static str),
     /// There are files in it, and no mark.
     Filled,
-    /// It is empty, and was none before: is a disk not mounted?
+    /// It has no mark, and had one before: is a disk not mounted?
     Emptied,
+    /// It has the mark of another store than before.
+    Exchanged,
     /// It has a mark of another form.
     Form,
     /// It can't be written to: what the system says.
@@ -96,6 +115,7 @@ impl fmt::Display for Unfit {
             Self::Remote(system) => write!(f, "lies on {system}, where a change is not seen at once by all"),
             Self::Filled => f.write_str("is not empty, and no store of sessions"),
             Self::Emptied => f.write_str("is no store of sessions any longer"),
+            Self::Exchanged => f.write_str("is another store of sessions than before"),
             Self::Form => f.write_str("is a store of another version's"),
             Self::Sealed(errno) => write!(f, "can't be written to: {}", system(errno)),
         }
@@ -117,6 +137,7 @@ impl Unfit {
             }
             Self::Filled => "name an empty folder, or one that is still to be made",
             Self::Emptied => "mount its disk again, or restart to begin with an empty store",
+            Self::Exchanged => "put the one of before back in its place, or restart to go on with this one",
             Self::Form => "name another folder, or run the version that wrote it",
             Self::Sealed(_) => "make it writable, and its disk large enough",
         }
@@ -131,7 +152,9 @@ impl Unfit {
             | Self::Sealed(_)
             | Self::Closed(Errno::ACCESS | Errno::PERM) => Kind::NoPermission,
             Self::Remote(_) | Self::Filled | Self::Form => Kind::Refused,
-            Self::Unmade(_) | Self::Closed(_) | Self::NoFolder | Self::Emptied => Kind::Unreachable,
+            Self::Unmade(_) | Self::Closed(_) | Self::NoFolder | Self::Emptied | Self::Exchanged => {
+                Kind::Unreachable
+            }
         }
     }
 }
@@ -158,7 +181,7 @@ impl Folder {
     /// The same, and why not.
     pub(super) fn admit(&self) -> Result<OwnedFd, Unfit> {
         let known = *self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let (folder, stat) = match open(&self.path) {
+        let folder = match open(&self.path) {
             Err(Unfit::Closed(Errno::NOENT)) if known.is_none() => {
                 match DirBuilder::new().mode(OWN.bits()).create(&self.path) {
                     // Another sidecar was faster.
@@ -171,18 +194,30 @@ impl Folder {
             Err(Unfit::Closed(Errno::NOENT)) => return Err(Unfit::Emptied),
             opened => opened?,
         };
-        let now = Some((stat.st_dev, stat.st_ino));
-        if known != now {
-            inspect(&folder, &stat)?;
-            mark(&folder, known.is_none())?;
-            *self.known.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        let file = stat_mark(&folder)?;
+        if !known.zip(file).is_some_and(|(known, file)| known.is(&file)) {
+            self.meet(&folder)?;
         }
         Ok(folder)
     }
 
+    /// Looks at the folder closely, and begins a store in it if none was known.
+    fn meet(&self, folder: &OwnedFd) -> Result<(), Unfit> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        inspect(folder)?;
+        let mark = match (mark(folder)?, *known) {
+            (None, Some(_)) => return Err(Unfit::Emptied),
+            (None, None) => begin(folder)?,
+            (Some(mark), Some(known)) if mark.store != known.store => return Err(Unfit::Exchanged),
+            (Some(mark), _) => mark,
+        };
+        *known = Some(mark);
+        Ok(())
+    }
+
     /// The same without making anything that stays: is it a store, or could it become one? Returns it, if it is there.
     pub(super) fn try_out(&self) -> Result<Option<OwnedFd>, Unfit> {
-        let (folder, stat) = match open(&self.path) {
+        let folder = match open(&self.path) {
             Err(Unfit::Closed(Errno::NOENT)) => {
                 // One beside it: somebody may be beginning to use the folder itself.
                 let beside = self.path.with_file_name(trial());
@@ -193,9 +228,9 @@ impl Folder {
             }
             opened => opened?,
         };
-        inspect(&folder, &stat)?;
-        if !has_mark(&folder)? && is_filled(&folder).map_err(Unfit::Closed)? {
-            return Err(Unfit::Filled);
+        inspect(&folder)?;
+        if mark(&folder)?.is_none() {
+            beginnable(&folder)?;
         }
         write_something(&folder).map_err(Unfit::Sealed)?;
         Ok(Some(folder))
@@ -221,17 +256,16 @@ impl Folder {
     }
 }
 
-fn open(path: &PathBuf) -> Result<(OwnedFd, Stat), Unfit> {
-    let folder = rustix::fs::openat(CWD, path, FOLDER, Mode::empty()).map_err(|errno| match errno {
+fn open(path: &PathBuf) -> Result<OwnedFd, Unfit> {
+    rustix::fs::openat(CWD, path, FOLDER, Mode::empty()).map_err(|errno| match errno {
         Errno::LOOP | Errno::NOTDIR => Unfit::NoFolder,
         errno => Unfit::Closed(errno),
-    })?;
-    let stat = rustix::fs::fstat(&folder).map_err(Unfit::Closed)?;
-    Ok((folder, stat))
+    })
 }
 
 /// Is it ours, and ours alone?
-fn inspect(folder: &OwnedFd, stat: &Stat) -> Result<(), Unfit> {
+fn inspect(folder: &OwnedFd) -> Result<(), Unfit> {
+    let stat = rustix::fs::fstat(folder).map_err(Unfit::Closed)?;
     let system = rustix::fs::fstatfs(folder).map_err(Unfit::Closed)?;
     if let Some(name) = remote(number(&system)) {
         return Err(Unfit::Remote(name));
@@ -257,31 +291,71 @@ pub(in crate::store) fn remote_system(path: &Path) -> Option<&'static str> {
     rustix::fs::statfs(path).ok().and_then(|system| remote(number(&system)))
 }
 
-/// Looks for the mark, and makes it in a folder that is empty, where it may.
-fn mark(folder: &OwnedFd, may_begin: bool) -> Result<(), Unfit> {
-    if has_mark(folder)? {
-        return Ok(());
-    }
-    if !may_begin {
-        return Err(Unfit::Emptied);
-    }
-    if is_filled(folder).map_err(Unfit::Closed)? {
-        return Err(Unfit::Filled);
-    }
-    write(folder, MARK, FORM.as_bytes()).map_err(Unfit::Sealed)
-}
-
-fn has_mark(folder: &OwnedFd) -> Result<bool, Unfit> {
-    let read = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    match rustix::fs::openat(folder, MARK, read, Mode::empty()) {
-        Ok(file) => {
-            let form = std::io::read_to_string(File::from(file)).unwrap_or_default();
-            // Whoever is making it may not have written yet.
-            if form.is_empty() || form == FORM { Ok(true) } else { Err(Unfit::Form) }
-        }
-        Err(Errno::NOENT) => Ok(false),
+/// What the system knows of the file of the mark, if there is one.
+fn stat_mark(folder: &OwnedFd) -> Result<Option<Stat>, Unfit> {
+    match rustix::fs::statat(folder, MARK, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Errno::NOENT) => Ok(None),
         Err(errno) => Err(Unfit::Closed(errno)),
     }
+}
+
+/// The mark of a folder, if it has one.
+fn mark(folder: &OwnedFd) -> Result<Option<Mark>, Unfit> {
+    // First the file, then what it says: one that is exchanged in between is looked at once more.
+    let Some(file) = stat_mark(folder)? else { return Ok(None) };
+    let read = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    match rustix::fs::openat(folder, MARK, read, Mode::empty()) {
+        Ok(open) => {
+            let text = std::io::read_to_string(File::from(open));
+            // What is no text has no number of the system's.
+            let unread = |error| Errno::from_io_error(&error).map_or(Unfit::Form, Unfit::Closed);
+            let store = store(&text.map_err(unread)?).ok_or(Unfit::Form)?;
+            Ok(Some(Mark { store, file }))
+        }
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(Unfit::Closed(errno)),
+    }
+}
+
+/// The number of the store whose mark this is; `None` if it is none.
+fn store(text: &str) -> Option<Option<u128>> {
+    match text.strip_prefix(FORM) {
+        // A crash may have left one that is empty, of before there were numbers.
+        None => text.is_empty().then_some(None),
+        Some("") => Some(None),
+        Some(line) => {
+            let digits = line.strip_suffix('\n').filter(|digits| digits.len() == 32)?;
+            u128::from_str_radix(digits, 16).ok().map(Some)
+        }
+    }
+}
+
+/// Makes a folder a store. Of those who do at once one makes the mark, and the others find it.
+fn begin(folder: &OwnedFd) -> Result<Mark, Unfit> {
+    // Locked until this is closed: for as long as it takes to write a file.
+    let alone = rustix::fs::openat(folder, ".", FOLDER, Mode::empty()).map_err(Unfit::Closed)?;
+    rustix::fs::flock(&alone, FlockOperation::LockExclusive).map_err(Unfit::Closed)?;
+    if let Some(mark) = mark(folder)? {
+        return Ok(mark);
+    }
+    beginnable(folder)?;
+    let text =
+        format!("{FORM}{:032x}\n", u128::from_ne_bytes(random().map_err(|_| Unfit::Sealed(Errno::IO))?));
+    // Nobody sees half of it.
+    let name = trial();
+    let written = write(folder, &name, text.as_bytes());
+    let placed = written.and_then(|()| rustix::fs::renameat(folder, &name, folder, MARK));
+    if placed.is_err() {
+        let _ = rustix::fs::unlinkat(folder, &name, AtFlags::empty());
+    }
+    placed.and_then(|()| rustix::fs::fsync(folder)).map_err(Unfit::Sealed)?;
+    mark(folder)?.ok_or(Unfit::Emptied)
+}
+
+/// May a store begin in a folder that has no mark?
+fn beginnable(folder: &OwnedFd) -> Result<(), Unfit> {
+    if is_filled(folder).map_err(Unfit::Closed)? { Err(Unfit::Filled) } else { Ok(()) }
 }
 
 /// Writes a file, and waits until the disk has it.
