@@ -194,8 +194,12 @@ async fn no_symbolic_link_is_followed() {
     fs::remove_file(&shard).unwrap();
     fs::rename(&folder, moved.with_extension("folder")).unwrap();
     symlink(moved.with_extension("folder"), &folder).unwrap();
-    let (kind, detail) = kind(&engine).await;
-    assert!(kind == Kind::Unreachable && detail.contains("symbolic link"), "{detail}");
+    let (ill, detail) = kind(&engine).await;
+    assert!(ill == Kind::Unreachable && detail.contains("symbolic link"), "{detail}");
+    for end in ["/", "/.", "/.//"] {
+        let engine = on(Path::new(&format!("{}{end}", folder.display())));
+        assert!(kind(&engine).await.1.contains("symbolic link"), "{end}");
+    }
 }
 
 /// What is not mounted any longer leaves an empty folder behind. Nobody is logged out by it.
@@ -421,6 +425,9 @@ fn a_url_must_name_a_folder() {
         ("file://host/sessions", "names no folder"),
         ("file:/sessions", "names no folder"),
         ("file:///", "is the root"),
+        ("file:////.", "is the root"),
+        ("file:///var/../sessions", "has .. in it"),
+        ("file:///sessions/..", "has .. in it"),
         ("file:///sessions?mode=0700", "mean nothing here"),
         ("file:///my%20sessions", "mean nothing here"),
     ] {

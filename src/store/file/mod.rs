@@ -23,7 +23,7 @@ mod record;
 mod shard;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -155,7 +155,7 @@ impl File {
     }
 }
 
-/// The folder of `store.url`.
+/// The folder of `store.url`, spelled in one way: a slash or a dot at its end would have a symbolic link followed.
 fn path(config: &Config) -> Result<PathBuf, String> {
     let url = config.url.expose();
     let path = url.strip_prefix("file://").filter(|path| path.starts_with('/')).ok_or_else(|| {
@@ -164,7 +164,12 @@ fn path(config: &Config) -> Result<PathBuf, String> {
     if path.contains(['?', '#', '%']) {
         return Err(format!("{url} has one of ? # %, which mean nothing here: name a folder without them"));
     }
-    let path = PathBuf::from(path);
+    let path: PathBuf = Path::new(path).components().collect();
+    if path.components().any(|part| part == Component::ParentDir) {
+        return Err(format!(
+            "{url} has .. in it, which a symbolic link would lead elsewhere: write the path without"
+        ));
+    }
     if path.parent().is_none() {
         return Err(format!("{url} is the root of the file system: name a folder of its own"));
     }
