@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use coatroom::store::engine::{Cleared, Engine, Swap, Worth};
 use coatroom::store::file::File;
-use coatroom::store::{self, Config, Kind};
+use coatroom::store::{self, Config, Failed, Kind};
 use coatroom::time::{Clock, Length, Timestamp};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tokio::runtime::Builder;
 
 use super::served::Served;
-use super::support::{AGE, Rig, key, revision, secs, stored};
+use super::support::{AGE, Rig, ask, key, revision, secs, set, stored};
 
 const KNOWN: Worth = Worth::Known;
 
@@ -366,6 +366,33 @@ async fn a_lock_that_somebody_keeps_is_an_error_for_its_shard_alone() {
     assert_eq!(engine.add(&key(2), stored(1), KNOWN).await, Ok(true));
     flock(&lock, FlockOperation::Unlock).unwrap();
     assert_eq!(engine.replace(&key(1), revision(1), stored(2), KNOWN).await, Ok(Swap::Done));
+}
+
+/// There is time left to say so: whoever hears nothing would have to take it for an unknown outcome.
+#[tokio::test]
+async fn a_change_that_waits_for_a_frozen_process_is_refused_in_time_and_not_made_later() {
+    let parent = tempfile::tempdir().unwrap();
+    let (folder, budget) = (parent.path().join("sessions"), secs(2));
+    let rig = Rig::within(patient(&folder, budget), budget);
+    let token = rig.begin(json!({"a": 1})).await;
+    let shards = fs::read_dir(&folder).unwrap().map(|shard| shard.unwrap().path());
+    let shard = shards.into_iter().find(|shard| shard.is_dir()).unwrap();
+    let lock = fs::File::open(shard.join(".lock")).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    let (one, other) = (rig.load(&token).await, rig.load(&token).await);
+    let other_rig = rig.beside();
+    let both = tokio::join!(
+        rig.commit(one, ask([set(json!({"a": 2}))])),
+        other_rig.commit(other, ask([set(json!({"b": 2}))]))
+    );
+    for refused in <[_; 2]>::from(both) {
+        let Err(Failed::Store(error)) = refused else { panic!("{refused:?}") };
+        assert!(error.kind == Kind::Busy && error.detail.contains("another process"), "{error}");
+    }
+    flock(&lock, FlockOperation::Unlock).unwrap();
+    // Those who write to a shard take turns, so whatever was to come has come.
+    rig.request(&token, [set(json!({"c": 3}))]).await;
+    assert_eq!(rig.data(&token).await, Some(json!({"a": 1, "c": 3})));
 }
 
 /// However many writes wait, be it for locks or for the disk, sessions are read.

@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::time::timeout;
 
 pub(super) use self::examine::examine;
 use self::folder::Folder;
@@ -40,7 +41,7 @@ use super::engine::{Cleared, Engine, Page, Stored, Swap, Worth};
 use super::executor::Executor;
 use super::{Config, Error, Kind};
 use crate::session::{Key, Revision};
-use crate::time::{Timestamp, millis};
+use crate::time::{Stopwatch, Timestamp, millis};
 
 /// The scheme of `store.url` that is ours.
 pub const SCHEME: &str = "file";
@@ -56,7 +57,8 @@ pub struct File {
     folder: Arc<Folder>,
     /// One writer of this process at a time in each shard; whoever waits takes no thread.
     turns: Vec<Arc<Mutex<()>>>,
-    /// `store.commit_timeout` in milliseconds: how long a lock is waited for that another process has.
+    /// Three quarters of `store.commit_timeout` in milliseconds: how long a write waits for its shard, be it for others of
+    /// this process or for the lock that another process has. Then there is time left to say that nothing was written.
     patience: AtomicU64,
     /// The shard that is cleared next.
     next: AtomicUsize,
@@ -96,17 +98,22 @@ impl File {
         Arc::clone(&self.turns[usize::from(key.as_bytes()[0])]).lock_owned().await
     }
 
+    fn patience(&self) -> Duration {
+        Duration::from_millis(self.patience.load(Relaxed))
+    }
+
     /// Does a write in the shard of a key, alone in the world.
     async fn write<T: Send + 'static>(
         &self,
         key: &Key,
         work: impl FnOnce(&Shard, &Key) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let turn = self.turn(key).await;
+        let (watch, patience) = (Stopwatch::start(), self.patience());
+        let turn = timeout(patience, self.turn(key)).await.map_err(|_| shard::busy())?;
         let (folder, key) = (Arc::clone(&self.folder), *key);
-        let patience = Duration::from_millis(self.patience.load(Relaxed));
         let work = move || {
-            let done = work(&folder.shard(key.as_bytes()[0], patience)?, &key);
+            let left = patience.saturating_sub(watch.elapsed());
+            let done = work(&folder.shard(key.as_bytes()[0], left)?, &key);
             drop(turn);
             done
         };
@@ -135,7 +142,7 @@ impl File {
             let turn = Arc::clone(&self.turns[number]).lock_owned().await;
             let (folder, room) = (Arc::clone(&self.folder), batch - all.removed);
             let shard = u8::try_from(number).unwrap_or_default();
-            let patience = Duration::from_millis(self.patience.load(Relaxed));
+            let patience = self.patience();
             let clear = move || {
                 let round = clearing::clear(&folder, shard, patience, now, room);
                 drop(turn);
@@ -233,7 +240,7 @@ impl Engine for File {
     }
 
     fn reload(&self, config: &Config) {
-        self.patience.store(millis(config.commit_timeout.0), Relaxed);
+        self.patience.store(millis(config.commit_timeout.0 * 3 / 4), Relaxed);
     }
 }
 

@@ -60,11 +60,7 @@ impl Shard {
             match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(Self { folder, _lock: lock }),
                 Err(Errno::WOULDBLOCK) if watch.elapsed() < patience => std::thread::sleep(pause),
-                Err(Errno::WOULDBLOCK) => {
-                    let what =
-                        "another process has a part of the store locked for longer than store.commit_timeout";
-                    return Err(Error::new(Kind::Busy, what));
-                }
+                Err(Errno::WOULDBLOCK) => return Err(busy()),
                 Err(Errno::INTR) => continue,
                 Err(errno) => return Err(failed("a lock of the store", errno)),
             }
@@ -140,6 +136,12 @@ impl Shard {
             Error::new(Kind::OutcomeUnknown, what.detail)
         })
     }
+}
+
+/// Nobody gets at a shard in time.
+pub(super) fn busy() -> Error {
+    let what = "another process has a part of the store locked for longer than three quarters of store.commit_timeout";
+    Error::new(Kind::Busy, what)
 }
 
 /// The keys of a shard, without its lock.
