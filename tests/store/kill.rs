@@ -1,6 +1,8 @@
 //! A process that is killed at a system call of a save, whichever: the session is the one of before or the one after it.
+//! And system calls that fail, so that nobody knows what they have done.
 
 use std::fs;
+use std::io;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -28,14 +30,20 @@ fn record(folder: &Path) -> PathBuf {
     record.clone()
 }
 
-/// Asks a sidecar to do something with a session, and has it killed before its so manyth call of a kind that has to do
-/// with that session. Returns whether it lived to say that it was done.
-fn tempt(folder: &Path, call: &str, n: usize, backend: SocketAddr, request: &str) -> bool {
+/// Asks a sidecar to do something with a session while something befalls its calls that have to do with that session, and
+/// returns what it answers. It has these settings besides.
+fn befall(
+    folder: &Path,
+    what: &str,
+    settings: &[(&str, &str)],
+    backend: SocketAddr,
+    request: &str,
+) -> io::Result<String> {
     let record = record(folder);
     let shard = record.parent().expect("a shard");
     let mut command = Command::new("strace");
     command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={}", CALLS.join(","))]);
-    command.args(["-e", &format!("inject={call}:signal=KILL:when={n}")]);
+    command.args(["-e", &format!("inject={what}")]);
     for place in [shard, &shard.join(".lock"), &shard.join(".new"), &record] {
         command.arg("-P").arg(place);
     }
@@ -45,19 +53,21 @@ fn tempt(folder: &Path, call: &str, n: usize, backend: SocketAddr, request: &str
     command.args(["--store", &format!("file://{}", folder.display())]);
     // Watching is slow, and no reason to refuse.
     command.envs([("COATROOM__STORE__TIMEOUT", "60"), ("COATROOM__STORE__COMMIT_TIMEOUT", "60")]);
+    command.envs(settings.iter().copied());
     let program = Program::start(&mut command, "\"address\":\"");
+    let mut stream = TcpStream::connect(program.address)?;
+    stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
-    let asked = TcpStream::connect(program.address).and_then(|mut stream| {
-        stream.write_all(request.as_bytes())?;
-        stream.read_to_string(&mut answer)
-    });
-    match asked {
-        Ok(_) if answer.starts_with("HTTP/1.1 200 ") => true,
-        _ => {
-            assert!(answer.is_empty(), "killed, and nothing else: {answer}");
-            false
-        }
-    }
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// Has it killed before its so manyth call of a kind. Returns whether it lived to say that it was done.
+fn tempt(folder: &Path, call: &str, n: usize, backend: SocketAddr, request: &str) -> bool {
+    let answer = befall(folder, &format!("{call}:signal=KILL:when={n}"), &[], backend, request);
+    let answer = answer.unwrap_or_default();
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 200 "), "killed, and nothing else: {answer}");
+    !answer.is_empty()
 }
 
 /// Who asks, and what they see.
@@ -158,4 +168,27 @@ fn a_logout_that_is_killed_at_any_system_call_is_one_or_none() {
         }
     }
     assert!(out > 3 && in_still > 1, "{out} and {in_still}");
+}
+
+/// It may have happened all the same: who is told that nothing was changed would do it again.
+#[test]
+fn a_name_that_could_not_be_changed_for_no_known_reason_is_an_unknown_outcome() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("sessions");
+    let visitor = Visitor::of(&folder);
+    let save = visitor.request("X-Session-Increment: {\"n\":1}");
+    let logout = visitor.request("X-Session-Flush: true");
+    let forget = [("COATROOM__SESSION__ENDED_MEMORY", "0"), ("COATROOM__SESSION__GRACE", "0")];
+    for (call, errno, settings, request, expected) in [
+        ("renameat", "EIO", &[][..], &save, "/outcome-unknown"),
+        ("renameat", "ETIMEDOUT", &[], &save, "/outcome-unknown"),
+        ("unlinkat", "EINTR", &forget, &logout, "/outcome-unknown"),
+        ("unlinkat", "EIO", &forget, &logout, "/outcome-unknown"),
+        ("renameat", "EACCES", &[], &save, "/store-unavailable"),
+        ("unlinkat", "EACCES", &forget, &logout, "/store-unavailable"),
+    ] {
+        let fault = format!("{call}:error={errno}:when=1");
+        let answer = befall(&folder, &fault, settings, visitor.backend.address, request).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains(expected), "{fault}: {answer}");
+    }
 }

@@ -87,14 +87,14 @@ impl Shard {
     /// Puts a record under a key, and returns when the disk has it.
     ///
     /// # Errors
-    /// [`Kind::OutcomeUnknown`] where it is in its place, but the disk does not say that it has it; anything else means
-    /// that nothing was changed.
+    /// [`Kind::OutcomeUnknown`] where it is in its place, but the disk does not say that it has it, or where nobody says
+    /// whether it is; anything else means that nothing was changed.
     pub(super) fn put(&self, key: &Key, head: &Head, value: &[u8]) -> Result<(), Error> {
         let written =
             self.write(head, value).map_err(|errno| failed(format_args!("the file of {key}"), errno));
         let placed = written.and_then(|()| {
             let renamed = rustix::fs::renameat(&self.folder, NEW, &self.folder, record::name(key));
-            renamed.map_err(|errno| failed(format_args!("the file of {key}"), errno))
+            renamed.map_err(|errno| unsure(key, errno))
         });
         if placed.is_err() {
             // Half a record takes room that others need.
@@ -126,7 +126,7 @@ impl Shard {
     /// Removes what lies under a key, whenever the disk comes to know: it has ended anyway.
     pub(super) fn unlink(&self, key: &Key) -> Result<(), Error> {
         let unlinked = rustix::fs::unlinkat(&self.folder, record::name(key), AtFlags::empty());
-        unlinked.map_err(|errno| failed(format_args!("the file of {key}"), errno))
+        unlinked.map_err(|errno| unsure(key, errno))
     }
 
     /// Waits until the disk knows which files there are.
@@ -135,6 +135,18 @@ impl Shard {
             let what = failed(format_args!("the disk does not say that it has the file of {key}"), errno);
             Error::new(Kind::OutcomeUnknown, what.detail)
         })
+    }
+}
+
+/// A name that could not be changed, unless it was: a file system whose other half is away (FUSE), or whose journal ends
+/// there, says only that something went wrong.
+fn unsure(key: &Key, errno: Errno) -> Error {
+    let error = failed(format_args!("the file of {key}"), errno);
+    match errno {
+        Errno::IO | Errno::INTR | Errno::TIMEDOUT | Errno::NOTCONN | Errno::CONNABORTED => {
+            Error { kind: Kind::OutcomeUnknown, ..error }
+        }
+        _ => error,
     }
 }
 
