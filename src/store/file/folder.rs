@@ -36,7 +36,7 @@ const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::C
 
 /// File systems that other machines write to, by the number that `statfs` gives: their caches show what has been
 /// replaced, and their locks are others' affair.
-const REMOTE: [(u64, &str); 12] = [
+const REMOTE: [(u64, &str); 18] = [
     (0x6969, "NFS"),
     (0xff53_4d42, "CIFS"),
     (0xfe53_4d42, "SMB"),
@@ -49,6 +49,12 @@ const REMOTE: [(u64, &str); 12] = [
     (0x7461_636f, "OCFS2"),
     (0x0116_1970, "GFS2"),
     (0x6b41_4653, "AFS"),
+    (0x1983_0326, "BeeGFS"),
+    (0x2003_0528, "OrangeFS"),
+    (0xaad7_aaea, "PanFS"),
+    (0x7375_7245, "Coda"),
+    (0x786f_4256, "VirtualBox's shared folders"),
+    (0xbacb_acbc, "VMware's shared folders"),
 ];
 
 /// A folder of sessions.
@@ -415,6 +421,12 @@ mod tests {
     fn file_systems_of_other_machines_are_known_by_their_numbers() {
         assert_eq!(remote(0x6969), Some("NFS"));
         assert_eq!(remote(0xff53_4d42), Some("CIFS"));
+        assert_eq!(remote(0x1983_0326), Some("BeeGFS"));
+        assert_eq!(remote(0x2003_0528), Some("OrangeFS"));
+        assert_eq!(remote(0xaad7_aaea), Some("PanFS"));
+        assert_eq!(remote(0x7375_7245), Some("Coda"));
+        assert_eq!(remote(0x786f_4256), Some("VirtualBox's shared folders"));
+        assert_eq!(remote(0xbacb_acbc), Some("VMware's shared folders"));
         assert_eq!(remote(0xef53), None, "ext4");
         assert_eq!(remote(0x0102_1994), None, "tmpfs");
     }
