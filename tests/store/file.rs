@@ -11,10 +11,11 @@ use coatroom::store::engine::{Cleared, Engine, Swap, Worth};
 use coatroom::store::file::File;
 use coatroom::store::{self, Config, Failed, Kind};
 use coatroom::time::{Clock, Length, Timestamp};
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{CWD, FileType, FlockOperation, Mode, flock, mknodat};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::runtime::Builder;
+use tokio::time::timeout;
 
 use super::served::Served;
 use super::support::{AGE, Rig, ask, key, revision, secs, set, stored};
@@ -44,6 +45,11 @@ fn patient(path: &Path, patience: Duration) -> File {
 fn place(folder: &Path, n: u64) -> PathBuf {
     let name = key(n).to_string();
     folder.join(&name[..2]).join(name)
+}
+
+/// Makes a pipe, whose other end nobody opens.
+fn pipe(path: &Path) {
+    mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
 }
 
 fn mode(path: &Path) -> u32 {
@@ -176,16 +182,15 @@ async fn no_symbolic_link_is_followed() {
     assert_eq!(engine.remove(&key(1), revision(1)).await.unwrap_err().kind, Kind::Corrupt);
     assert_eq!(engine.add(&key(1), stored(2), KNOWN).await, Ok(false), "it is taken");
     fs::remove_file(&record).unwrap();
-    // What is being written, and the lock.
-    for name in [".new", ".lock"] {
-        let _ = fs::remove_file(shard.join(name));
-        symlink(&elsewhere, shard.join(name)).unwrap();
-        let before = fs::read(&elsewhere).unwrap();
-        let refused = engine.add(&key(1), stored(2), KNOWN).await.unwrap_err();
-        assert_eq!(refused.kind, Kind::Refused, "{name}");
-        assert_eq!(fs::read(&elsewhere).unwrap(), before, "{name}");
-        let _ = fs::remove_file(shard.join(name));
-    }
+    // The lock.
+    let lock = shard.join(".lock");
+    fs::remove_file(&lock).unwrap();
+    symlink(&elsewhere, &lock).unwrap();
+    let before = fs::read(&elsewhere).unwrap();
+    let refused = engine.add(&key(1), stored(2), KNOWN).await.unwrap_err();
+    assert_eq!(refused.kind, Kind::Refused);
+    assert_eq!(fs::read(&elsewhere).unwrap(), before);
+    fs::remove_file(&lock).unwrap();
     // A shard, and the folder.
     let moved = parent.path().join("moved");
     fs::rename(&shard, &moved).unwrap();
@@ -199,6 +204,28 @@ async fn no_symbolic_link_is_followed() {
     for end in ["/", "/.", "/.//"] {
         let engine = on(Path::new(&format!("{}{end}", folder.display())));
         assert!(kind(&engine).await.1.contains("symbolic link"), "{end}");
+    }
+}
+
+/// Whatever has the name of what is being written: it is replaced, and nothing is written to it.
+#[tokio::test]
+async fn what_is_being_written_is_a_file_of_its_own() {
+    let (parent, folder, engine) = filled().await;
+    let (elsewhere, new) = (parent.path().join("elsewhere"), place(&folder, 1).with_file_name(".new"));
+    fs::write(&elsewhere, "…").unwrap();
+    let plants: [(&str, &dyn Fn()); 3] = [
+        ("a symbolic link", &|| symlink(&elsewhere, &new).unwrap()),
+        ("another name of a file", &|| fs::hard_link(&elsewhere, &new).unwrap()),
+        ("a pipe", &|| pipe(&new)),
+    ];
+    for (n, (what, plant)) in (1..).zip(plants) {
+        plant();
+        let key = key(1);
+        let written = engine.replace(&key, revision(n), stored(n + 1), KNOWN);
+        assert_eq!(timeout(secs(60), written).await.expect(what), Ok(Swap::Done), "{what}");
+        assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "…", "{what}");
+        assert!(fs::symlink_metadata(&new).is_err(), "{what}");
+        assert_eq!(fs::symlink_metadata(place(&folder, 1)).unwrap().nlink(), 1, "{what}");
     }
 }
 
@@ -309,14 +336,7 @@ async fn a_file_that_is_no_record_is_corrupt_and_stays() {
     assert_eq!(engine.get(&key(1)).await.unwrap_err().kind, Kind::Corrupt, "nor is a folder one");
     // Nor a pipe, whose other end nobody opens.
     fs::remove_dir(&record).unwrap();
-    rustix::fs::mknodat(
-        rustix::fs::CWD,
-        &record,
-        rustix::fs::FileType::Fifo,
-        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
-        0,
-    )
-    .unwrap();
+    pipe(&record);
     assert_eq!(engine.get(&key(1)).await.unwrap_err().kind, Kind::Corrupt);
 }
 
@@ -436,7 +456,7 @@ async fn a_write_that_nobody_waits_for_any_longer_is_not_begun() {
     let key = key(1);
     let first = engine.replace(&key, revision(1), stored(2), KNOWN);
     let second = engine.replace(&key, revision(1), stored(3), KNOWN);
-    let gone = tokio::time::timeout(secs(1), async { tokio::join!(first, second) }).await;
+    let gone = timeout(secs(1), async { tokio::join!(first, second) }).await;
     assert!(gone.is_err());
     flock(&lock, FlockOperation::Unlock).unwrap();
     // The turn is free when the first is done, for better or worse.

@@ -104,8 +104,18 @@ impl Shard {
     }
 
     fn write(&self, head: &Head, value: &[u8]) -> Result<(), Errno> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let file = rustix::fs::openat(&self.folder, NEW, flags, OWN)?;
+        // A file of our own: what else has that name may be a pipe, or have another name too.
+        let create = || {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            rustix::fs::openat(&self.folder, NEW, flags, OWN)
+        };
+        let file = match create() {
+            Err(Errno::EXIST) => {
+                rustix::fs::unlinkat(&self.folder, NEW, AtFlags::empty())?;
+                create()?
+            }
+            created => created?,
+        };
         let whole = [head.line().as_bytes(), value].concat();
         let mut file = fs::File::from(file);
         file.write_all(&whole).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
