@@ -30,21 +30,27 @@ fn record(folder: &Path) -> PathBuf {
     record.clone()
 }
 
-/// Asks a sidecar to do something with a session while something befalls its calls that have to do with that session, and
+/// What has to do with the only session that is there.
+fn places(folder: &Path) -> Vec<PathBuf> {
+    let record = record(folder);
+    let shard = record.parent().expect("a shard");
+    vec![shard.to_owned(), shard.join(".lock"), shard.join(".new"), record]
+}
+
+/// Asks a sidecar to do something with a session while something befalls its calls that have to do with these places, and
 /// returns what it answers. It has these settings besides.
 fn befall(
     folder: &Path,
+    places: &[PathBuf],
     what: &str,
     settings: &[(&str, &str)],
     backend: SocketAddr,
     request: &str,
 ) -> io::Result<String> {
-    let record = record(folder);
-    let shard = record.parent().expect("a shard");
     let mut command = Command::new("strace");
     command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={}", CALLS.join(","))]);
     command.args(["-e", &format!("inject={what}")]);
-    for place in [shard, &shard.join(".lock"), &shard.join(".new"), &record] {
+    for place in places {
         command.arg("-P").arg(place);
     }
     command.arg(env!("CARGO_BIN_EXE_coatroom"));
@@ -64,7 +70,8 @@ fn befall(
 
 /// Has it killed before its so manyth call of a kind. Returns whether it lived to say that it was done.
 fn tempt(folder: &Path, call: &str, n: usize, backend: SocketAddr, request: &str) -> bool {
-    let answer = befall(folder, &format!("{call}:signal=KILL:when={n}"), &[], backend, request);
+    let kill = format!("{call}:signal=KILL:when={n}");
+    let answer = befall(folder, &places(folder), &kill, &[], backend, request);
     let answer = answer.unwrap_or_default();
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 200 "), "killed, and nothing else: {answer}");
     !answer.is_empty()
@@ -188,7 +195,27 @@ fn a_name_that_could_not_be_changed_for_no_known_reason_is_an_unknown_outcome() 
         ("unlinkat", "EACCES", &forget, &logout, "/store-unavailable"),
     ] {
         let fault = format!("{call}:error={errno}:when=1");
-        let answer = befall(&folder, &fault, settings, visitor.backend.address, request).unwrap();
+        let places = places(&folder);
+        let answer = befall(&folder, &places, &fault, settings, visitor.backend.address, request).unwrap();
         assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains(expected), "{fault}: {answer}");
     }
+}
+
+/// Whoever made a folder may have died before the disk had it: what is in it would be lost with it.
+#[test]
+fn nothing_is_acknowledged_in_a_folder_that_the_disk_does_not_say_it_has() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("sessions");
+    let mut visitor = Visitor::of(&folder);
+    let address = visitor.backend.address;
+    let save = visitor.request("X-Session-Increment: {\"n\":1}");
+    let on = |folder: &Path, place: &Path| {
+        befall(folder, &[place.to_owned()], "fsync:error=EIO", &[], address, &save).unwrap()
+    };
+    let answer = on(&folder, &folder);
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("/store-unavailable"), "{answer}");
+    assert_eq!(visitor.number(), Some(0));
+    // A store that is just made knows nobody, and can't say so yet.
+    let answer = on(&parent.path().join("new"), parent.path());
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("/store-unavailable"), "{answer}");
 }

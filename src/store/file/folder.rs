@@ -11,6 +11,7 @@ use std::io::{ErrorKind, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use rustix::fs::{AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, Stat, StatFs};
 use rustix::io::Errno;
 
 use super::shard::Shard;
-use super::{Error, failed};
+use super::{Error, SHARDS, failed};
 use crate::store::Kind;
 use crate::store::write::random;
 
@@ -62,6 +63,8 @@ pub(super) struct Folder {
     path: PathBuf,
     /// Which one it was when it was last looked at closely.
     known: Mutex<Option<Mark>>,
+    /// Which shards the disk is known to have: whoever made one may have died before he made sure of it.
+    kept: [AtomicBool; SHARDS],
 }
 
 /// The mark of a store.
@@ -168,7 +171,7 @@ impl Unfit {
 impl Folder {
     /// A folder that is not looked at yet.
     pub(super) const fn new(path: PathBuf) -> Self {
-        Self { path, known: Mutex::new(None) }
+        Self { path, known: Mutex::new(None), kept: [const { AtomicBool::new(false) }; SHARDS] }
     }
 
     /// Where it is.
@@ -254,11 +257,31 @@ impl Folder {
     /// A shard for writing, locked; another process is waited for so long.
     pub(super) fn shard(&self, number: u8, patience: Duration) -> Result<Shard, Error> {
         let folder = self.enter()?;
-        let shard = match rustix::fs::openat(&folder, name(number), FOLDER, Mode::empty()) {
-            Err(Errno::NOENT) => make(&folder, number),
-            opened => opened,
+        let shard =
+            self.open_shard(&folder, number).map_err(|errno| failed("a folder of the store", errno))?;
+        Shard::lock(shard, patience)
+    }
+
+    /// Opens a shard, makes it where there is none, and waits until the disk has it: what is in a folder that the disk
+    /// doesn't know is lost with it.
+    fn open_shard(&self, folder: &OwnedFd, number: u8) -> Result<OwnedFd, Errno> {
+        let kept = &self.kept[usize::from(number)];
+        let open = || rustix::fs::openat(folder, name(number), FOLDER, Mode::empty());
+        let shard = match open() {
+            Err(Errno::NOENT) => {
+                kept.store(false, Relaxed);
+                match rustix::fs::mkdirat(folder, name(number), OWN) {
+                    Ok(()) | Err(Errno::EXIST) => open()?,
+                    Err(errno) => return Err(errno),
+                }
+            }
+            opened => opened?,
         };
-        Shard::lock(shard.map_err(|errno| failed("a folder of the store", errno))?, patience)
+        if !kept.load(Relaxed) {
+            rustix::fs::fsync(folder)?;
+            kept.store(true, Relaxed);
+        }
+        Ok(shard)
     }
 }
 
@@ -348,6 +371,7 @@ fn begin(folder: &OwnedFd) -> Result<Mark, Unfit> {
     beginnable(folder)?;
     let text =
         format!("{FORM}{:032x}\n", u128::from_ne_bytes(random().map_err(|_| Unfit::Sealed(Errno::IO))?));
+    keep_name(folder).map_err(Unfit::Sealed)?;
     // Nobody sees half of it.
     let name = trial();
     let written = write(folder, &name, text.as_bytes());
@@ -357,6 +381,20 @@ fn begin(folder: &OwnedFd) -> Result<Mark, Unfit> {
     }
     placed.and_then(|()| rustix::fs::fsync(folder)).map_err(Unfit::Sealed)?;
     mark(folder)?.ok_or(Unfit::Emptied)
+}
+
+/// Waits until the disk has the name of a folder, whoever made it.
+fn keep_name(folder: &OwnedFd) -> Result<(), Errno> {
+    let parent = match rustix::fs::openat(folder, "..", FOLDER, Mode::empty()) {
+        // Whoever may not look there has not made it.
+        Err(Errno::ACCESS) => return Ok(()),
+        parent => parent?,
+    };
+    // Where a disk is mounted is another one's affair.
+    if rustix::fs::fstat(&parent)?.st_dev == rustix::fs::fstat(folder)?.st_dev {
+        rustix::fs::fsync(&parent)?;
+    }
+    Ok(())
 }
 
 /// May a store begin in a folder that has no mark?
@@ -397,16 +435,6 @@ fn is_filled(folder: impl AsFd) -> Result<bool, Errno> {
         }
     }
     Ok(false)
-}
-
-fn make(folder: &OwnedFd, number: u8) -> Result<OwnedFd, Errno> {
-    match rustix::fs::mkdirat(folder, name(number), OWN) {
-        Ok(()) | Err(Errno::EXIST) => {}
-        Err(errno) => return Err(errno),
-    }
-    // What is in a folder that the disk doesn't know is lost with it.
-    rustix::fs::fsync(folder)?;
-    rustix::fs::openat(folder, name(number), FOLDER, Mode::empty())
 }
 
 fn name(number: u8) -> String {
