@@ -19,6 +19,7 @@ use tokio::time::timeout;
 
 use super::served::Served;
 use super::support::{AGE, Rig, ask, key, revision, secs, set, stored};
+use crate::support::Disk;
 
 const KNOWN: Worth = Worth::Known;
 
@@ -386,6 +387,43 @@ async fn a_lock_that_somebody_keeps_is_an_error_for_its_shard_alone() {
     assert_eq!(engine.add(&key(2), stored(1), KNOWN).await, Ok(true));
     flock(&lock, FlockOperation::Unlock).unwrap();
     assert_eq!(engine.replace(&key(1), revision(1), stored(2), KNOWN).await, Ok(Swap::Done));
+}
+
+/// On some file systems a list may miss what is renamed meanwhile.
+#[tokio::test]
+async fn keys_are_told_while_nobody_writes_and_no_shard_is_made_for_it() {
+    let (_parent, folder, _) = filled().await;
+    let engine = patient(&folder, Duration::from_millis(100));
+    let shard = place(&folder, 1).parent().unwrap().to_owned();
+    let lock = fs::File::open(shard.join(".lock")).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    let number = shard.file_name().unwrap().to_str().unwrap();
+    assert_eq!(engine.scan(Some(number)).await.unwrap_err().kind, Kind::Busy);
+    flock(&lock, FlockOperation::Unlock).unwrap();
+    assert_eq!(engine.scan(Some(number)).await.unwrap().keys, [key(1)]);
+    let (mut after, mut keys) = (None, Vec::new());
+    loop {
+        let page = engine.scan(after.as_deref()).await.unwrap();
+        keys.extend(page.keys);
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(keys, [key(1)]);
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 2, "its mark and its only shard");
+}
+
+/// A disk that nobody can write to is copied from all the same.
+#[tokio::test]
+async fn keys_are_told_on_a_disk_that_is_read_only() {
+    let disk = Disk::new(1024);
+    let engine = on(&disk.path().join("sessions"));
+    assert_eq!(engine.add(&key(1), stored(1), KNOWN).await, Ok(true));
+    disk.seal(true);
+    let number = &key(1).to_string()[..2];
+    assert_eq!(engine.scan(Some(number)).await.unwrap().keys, [key(1)]);
+    disk.seal(false);
 }
 
 /// There is time left to say so: whoever hears nothing would have to take it for an unknown outcome.

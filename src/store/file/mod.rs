@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 pub(super) use self::examine::examine;
@@ -93,13 +93,22 @@ impl File {
         path(config).map(drop)
     }
 
-    /// Waits for the other writers of this process in a key's shard.
-    async fn turn(&self, key: &Key) -> OwnedMutexGuard<()> {
-        Arc::clone(&self.turns[usize::from(key.as_bytes()[0])]).lock_owned().await
-    }
-
-    fn patience(&self) -> Duration {
-        Duration::from_millis(self.patience.load(Relaxed))
+    /// Does something in a shard, for whose lock there is still so much patience, while nobody else of this process does.
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        number: u8,
+        work: impl FnOnce(&Folder, Duration) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (watch, patience) = (Stopwatch::start(), Duration::from_millis(self.patience.load(Relaxed)));
+        let turn = Arc::clone(&self.turns[usize::from(number)]).lock_owned();
+        let turn = timeout(patience, turn).await.map_err(|_| shard::busy())?;
+        let folder = Arc::clone(&self.folder);
+        let work = move || {
+            let done = work(&folder, patience.saturating_sub(watch.elapsed()));
+            drop(turn);
+            done
+        };
+        self.writers.block(work).await
     }
 
     /// Does a write in the shard of a key, alone in the world.
@@ -108,16 +117,8 @@ impl File {
         key: &Key,
         work: impl FnOnce(&Shard, &Key) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let (watch, patience) = (Stopwatch::start(), self.patience());
-        let turn = timeout(patience, self.turn(key)).await.map_err(|_| shard::busy())?;
-        let (folder, key) = (Arc::clone(&self.folder), *key);
-        let work = move || {
-            let left = patience.saturating_sub(watch.elapsed());
-            let done = work(&folder.shard(key.as_bytes()[0], left)?, &key);
-            drop(turn);
-            done
-        };
-        self.writers.block(work).await
+        let (number, key) = (key.as_bytes()[0], *key);
+        self.in_turn(number, move |folder, patience| work(&folder.shard(number, patience)?, &key)).await
     }
 
     /// The same, where `seen` is.
@@ -139,16 +140,9 @@ impl File {
     async fn clear(&self, now: Timestamp, batch: usize, all: &mut Cleared) -> Result<bool, Error> {
         for _ in 0..SHARDS {
             let number = self.next.load(Relaxed) % SHARDS;
-            let turn = Arc::clone(&self.turns[number]).lock_owned().await;
-            let (folder, room) = (Arc::clone(&self.folder), batch - all.removed);
-            let shard = u8::try_from(number).unwrap_or_default();
-            let patience = self.patience();
-            let clear = move || {
-                let round = clearing::clear(&folder, shard, patience, now, room);
-                drop(turn);
-                round
-            };
-            let round = self.writers.block(clear).await;
+            let (shard, room) = (u8::try_from(number).unwrap_or_default(), batch - all.removed);
+            let clear = move |folder: &Folder, patience| clearing::clear(folder, shard, patience, now, room);
+            let round = self.in_turn(shard, clear).await;
             // A shard that has more is looked at once more, and one that can't be cleared keeps nobody from the others.
             if !round.as_ref().is_ok_and(|round| round.more) {
                 self.next.store(number + 1, Relaxed);
@@ -229,8 +223,8 @@ impl Engine for File {
                 Error::new(Kind::Refused, format!("{after:?} is not the number of a folder: begin again"))
             })?,
         };
-        let folder = Arc::clone(&self.folder);
-        let keys = self.readers.block(move || shard::keys(&folder, number)).await?;
+        let keys =
+            self.in_turn(number, move |folder, patience| shard::keys(folder, number, patience)).await?;
         Ok(Page { keys, next: number.checked_add(1).map(|next| format!("{next:02x}")) })
     }
 

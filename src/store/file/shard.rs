@@ -52,20 +52,8 @@ impl There {
 impl Shard {
     /// Locks a shard; another process is waited for so long, be it frozen for ever.
     pub(super) fn lock(folder: OwnedFd, patience: Duration) -> Result<Self, Error> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let lock = rustix::fs::openat(&folder, LOCK, flags, OWN);
-        let lock = lock.map_err(|errno| failed("a lock of the store", errno))?;
-        let (watch, mut pause) = (Stopwatch::start(), FIRST_PAUSE);
-        loop {
-            match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Self { folder, _lock: lock }),
-                Err(Errno::WOULDBLOCK) if watch.elapsed() < patience => std::thread::sleep(pause),
-                Err(Errno::WOULDBLOCK) => return Err(busy()),
-                Err(Errno::INTR) => continue,
-                Err(errno) => return Err(failed("a lock of the store", errno)),
-            }
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
+        let lock = lock(&folder, patience)?;
+        Ok(Self { folder, _lock: lock })
     }
 
     /// Is there anything under a key?
@@ -166,9 +154,33 @@ pub(super) fn busy() -> Error {
     Error::new(Kind::Busy, what)
 }
 
-/// The keys of a shard, without its lock.
-pub(super) fn keys(folder: &Folder, number: u8) -> Result<Vec<Key>, Error> {
+/// The lock of a shard; another process is waited for so long.
+fn lock(folder: &OwnedFd, patience: Duration) -> Result<OwnedFd, Error> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let lock = rustix::fs::openat(folder, LOCK, flags, OWN);
+    let lock = lock.map_err(|errno| failed("a lock of the store", errno))?;
+    let (watch, mut pause) = (Stopwatch::start(), FIRST_PAUSE);
+    loop {
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(lock),
+            Err(Errno::WOULDBLOCK) if watch.elapsed() < patience => std::thread::sleep(pause),
+            Err(Errno::WOULDBLOCK) => return Err(busy()),
+            Err(Errno::INTR) => continue,
+            Err(errno) => return Err(failed("a lock of the store", errno)),
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// The keys of a shard, while nobody writes there: on some file systems (btrfs) a file that is renamed may go behind the
+/// end of a list that is being read. No shard is made for it.
+pub(super) fn keys(folder: &Folder, number: u8, patience: Duration) -> Result<Vec<Key>, Error> {
     let Some(shard) = folder.look(number)? else { return Ok(Vec::new()) };
+    let _lock = match lock(&shard, patience) {
+        // Nobody writes where nobody can.
+        Err(error) if error.kind == Kind::ReadOnly => None,
+        lock => Some(lock?),
+    };
     let failed = |errno| failed("a folder of the store", errno);
     let mut keys = Vec::new();
     for entry in Dir::read_from(&shard).map_err(failed)? {
