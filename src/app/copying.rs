@@ -28,9 +28,6 @@ pub fn copy(
     told: impl FnMut(&Tally),
 ) -> Result<Tally, Error> {
     let (from, to) = (&Url::from(from), &Url::from(to));
-    if from == to {
-        return Err(Error("--from and --to are the same store".to_owned()));
-    }
     if manner == Manner::Move && !config.store.cache.is_empty() {
         let what = "store.cache: sidecars would read from it what has been moved; remove it everywhere first";
         return Err(Error(what.to_owned()));
@@ -53,5 +50,12 @@ pub fn copy(
     let copying = store::copying(&of(from), &of(to), manner, &counts(&metrics))
         .map_err(|error| Error(error.to_string()))?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(copying.run(told)).map_err(|error| Error(error.to_string()))
+    runtime.block_on(async {
+        let said = |error: store::Error| Error(error.to_string());
+        // Whoever moves sessions onto themselves leaves none.
+        if copying.are_one().await.map_err(said)? {
+            return Err(Error("--from and --to are the same store".to_owned()));
+        }
+        copying.run(told).await.map_err(said)
+    })
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{coatroom, stderr, stdout};
+use crate::support::database::table;
 use crate::support::{Backend, Brand, Browser, Database, Redis, Sidecar};
 
 const MANY: usize = 620;
@@ -106,6 +107,39 @@ fn what_cant_be_read_is_named_and_stays() {
     let said = stderr(&output);
     assert!(said.contains("3031323334353637383930313233343536373839 is too short to be a record"), "{said}");
     assert!(redis.ask::<bool>(&["EXISTS", "coat:01234567890123456789"]));
+}
+
+/// Nobody knows all the names of a store: it is asked.
+#[test]
+fn one_store_in_other_words_is_no_other_store() {
+    let backend = Backend::obedient();
+    let (redis, folder) = (Redis::start(), tempfile::tempdir().expect("a folder"));
+    let database = Database::shared(Brand::Postgres);
+    let table = table();
+    let path = folder.path().display();
+    let by_name = database.url().replace("postgres://", "postgresql://").replace("127.0.0.1", "localhost");
+    for (from, to) in [
+        (format!("sqlite://{path}/s.db"), format!("sqlite://{path}//s.db")),
+        (format!("file://{path}/sessions"), format!("file://{path}/sessions/")),
+        (redis.url(), format!("{}/0", redis.url())),
+        (redis.url(), format!("redis+unix://{}", redis.socket().display())),
+        (database.url(), by_name),
+    ] {
+        let sidecar = Sidecar::keeping(&from, backend.address, |config| config.store.table = table.clone());
+        let mut browser = sidecar.browser();
+        assert_eq!(browser.ask(&[("X-Session-Set", "{\"a\":1}")]).row(), "create");
+        for flags in [&[][..], &["--move"]] {
+            let settings = [("COATROOM__STORE__TABLE", &*table)];
+            let arguments = [&["copy", "--from", &from, "--to", &to], flags].concat();
+            let output = coatroom(&arguments, &settings);
+            assert_eq!(output.status.code(), Some(1), "{to}: {}", stdout(&output));
+            assert!(stderr(&output).contains("--from and --to are the same store"), "{}", stderr(&output));
+        }
+        browser.get("/");
+        assert_eq!(backend.last().data(), "{\"a\":1}", "{to}");
+    }
+    // Another part of the same server is.
+    copy(&redis.url(), &format!("{}/1", redis.url()), &[]);
 }
 
 #[test]

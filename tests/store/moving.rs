@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use coatroom::session::{Directive, Found, Key, Row, Token};
-use coatroom::store::Failed;
 use coatroom::store::engine::Engine as _;
 use coatroom::store::memory::Memory;
 use coatroom::store::moving::{Fate, Home, Moving};
+use coatroom::store::{Failed, Kind};
 use coatroom::time::Clock;
 use serde_json::json;
 
@@ -79,11 +79,36 @@ async fn a_session_moves_when_it_is_read_and_is_the_same_one_there() {
     let before = live(old.load(&token).await);
     let after = live(one.rig.load(&token).await);
     assert_eq!((after.revision, after.until, &after.record), (before.revision, before.until, &before.record));
-    assert_eq!(one.calls(), (vec![Get, Replace, Remove], vec![Get, Add, Replace]));
+    let asked = (vec![Get], vec![Add, Remove]);
+    let moved = (vec![Get, Replace, Remove], vec![Get, Add, Replace]);
+    let first = ([&moved.0[..1], &asked.0, &moved.0[1..]].concat(), [asked.1, moved.1.clone()].concat());
+    assert_eq!(one.calls(), first, "are they two stores?");
     assert_eq!((old.load(&token).await, live(new.load(&token).await)), (Found::No, after));
     one.rig.request(&token, [set(json!({"a": 2}))]).await;
     assert_eq!(one.calls(), (vec![Get], vec![Get, Replace]), "what it costs from then on");
     assert_eq!(new.data(&token).await, Some(json!({"a": 2})));
+    let next = old.begin(json!({"b": 1})).await;
+    live(one.rig.load(&next).await);
+    assert_eq!(one.calls(), moved, "that is known by now");
+}
+
+#[tokio::test]
+async fn nothing_moves_between_two_names_of_one_store() {
+    let clock = Clock::stopped_at(Clock::system().now());
+    let spy = Spy::new(memory());
+    let one = Watched::on(spy.clone(), spy.clone(), Home::New, clock);
+    let [old, _] = one.alone();
+    let token = old.begin(json!({"a": 1})).await;
+    for _ in 0..2 {
+        let error = one.rig.store.load(&token, one.rig.now()).await.unwrap_err();
+        assert_eq!(error.kind, Kind::Refused, "{error}");
+    }
+    let (copier, _) = one.copier();
+    assert_eq!(copier.bring(&Watched::key(&token)).await.unwrap_err().kind, Kind::Refused);
+    assert_eq!(copier.are_one().await, Ok(true));
+    assert_eq!(old.data(&token).await, Some(json!({"a": 1})), "it is as it was");
+    let all = spy.engine().clear_expired(coatroom::time::Timestamp::MAX, usize::MAX).await.unwrap();
+    assert_eq!(all.removed, 1, "and alone there");
 }
 
 #[tokio::test]

@@ -102,6 +102,15 @@ impl Copying {
         Self { between: Arc::new(between), manner, name: format!("{FORM}{verb} {from}\n"), remembered: None }
     }
 
+    /// Are both the same store, in whatever words they were named? Nothing is made where the old one is not there.
+    ///
+    /// # Errors
+    /// What a store said; that the old one can't list what it has.
+    pub async fn are_one(&self) -> Result<bool, Error> {
+        self.between.old.scan(None).await?;
+        self.between.are_one().await
+    }
+
     /// Goes through all sessions; `told` is told again and again what has become of them so far.
     ///
     /// # Errors

@@ -30,9 +30,12 @@
 //! What it costs: a reading 1 round trip in the old store and, where it has nothing, 1 in the new one; a move 5; a save
 //! 2 before the move and 1 after it; cycle-key takes two writes. Both stores have to be there.
 //!
+//! Before the first session moves the two are asked whether they are one (`apart.rs`), once a process.
+//!
 //! One thing can be lost, a touch: one that happens between the reading of a session and its leaving is moved without
 //! it, and ends when it would have ended before.
 
+mod apart;
 mod copy;
 pub mod copying;
 mod entry;
@@ -40,6 +43,7 @@ mod entry;
 use std::time::Duration;
 
 use prometheus::IntCounter;
+use tokio::sync::OnceCell;
 
 pub use self::copy::Fate;
 pub(super) use self::entry::is_nothing;
@@ -82,12 +86,14 @@ pub struct Moving<O, N> {
     clock: Clock,
     /// Sessions that were moved.
     moved: IntCounter,
+    /// Are both the same one? Empty until they were asked.
+    one: OnceCell<bool>,
 }
 
 impl<O: Engine, N: Engine> Moving<O, N> {
     /// From `old` to `new`.
     pub const fn new(old: O, new: N, home: Home, clock: Clock, moved: IntCounter) -> Self {
-        Self { old, new, home, clock, moved }
+        Self { old, new, home, clock, moved, one: OnceCell::const_new() }
     }
 
     /// What is kept for a while and is no session.
@@ -110,6 +116,7 @@ impl<O: Engine, N: Engine> Moving<O, N> {
 
     /// Moves a session, if it is in the old store as it was read. Says whether that is so by now, and by us.
     async fn depart(&self, key: &Key, record: Stored) -> Result<bool, Error> {
+        self.apart().await?;
         let (seen, until) = (record.revision, record.until);
         let place = match self.new.get(key).await? {
             // Somebody who knows of the new store alone has ended it.
