@@ -36,8 +36,13 @@ pub(super) fn run(wanted: &Copy) -> ExitCode {
     let watch = Stopwatch::start();
     let (manner, verb) = if wanted.moves { (Manner::Move, "moved") } else { (Manner::Copy, "copied") };
     let bar = spinner("looked at");
-    let done = app::copy(&config, &wanted.from, &wanted.to, manner, |so_far| bar.set_position(so_far.all()));
+    let mut unread = Vec::new();
+    let done = app::copy(&config, &wanted.from, &wanted.to, manner, |so_far| {
+        bar.set_position(so_far.all());
+        unread.clone_from(&so_far.why);
+    });
     bar.finish_and_clear();
+    unread.iter().for_each(tell);
     match done {
         Ok(tally) => report(&tally, verb, watch),
         Err(error) => {
@@ -47,9 +52,8 @@ pub(super) fn run(wanted: &Copy) -> ExitCode {
 }
 
 fn report(tally: &Tally, verb: &str, watch: Stopwatch) -> ExitCode {
-    let Tally { done, already, taken, ended, unreadable, why, resumed } = tally;
-    why.iter().for_each(tell);
-    let went_on = if *resumed { "went on where it had stopped; " } else { "" };
+    let Tally { done, already, taken, ended, unreadable, resumed, .. } = tally;
+    let went_on = if *resumed { "went on where it had stopped, and through all once more; " } else { "" };
     let printed = print(&format!(
         "{went_on}sessions {verb}: {}; there already: {}; expired, ended or moved by others: {}; not {verb}, for something \
          else is there: {}; unreadable: {}; time: {:.1?}\n",

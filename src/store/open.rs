@@ -69,7 +69,7 @@ pub fn copying(from: &Config, to: &Config, manner: Manner, counts: &Counts) -> R
     };
     let (old, new) = (engine(from)?, engine(to)?);
     let between = Moving::new(old, new, Home::New, Clock::system(), counts.moved.clone());
-    Ok(Copying::new(between, manner, &from.url.to_string()))
+    Ok(Copying::new(between, manner, from))
 }
 
 /// A store that keeps its records on an engine.

@@ -7,6 +7,8 @@ use crate::support::database::table;
 use crate::support::{Backend, Brand, Browser, Database, Redis, Sidecar};
 
 const MANY: usize = 620;
+/// Sessions that are begun later than those.
+const LATER: usize = 100;
 
 /// A Redis with sessions that say who they are, and their browsers; the last ten have logged out.
 fn filled(backend: &Backend) -> (Redis, Vec<Browser>) {
@@ -65,11 +67,19 @@ fn all_that_live_are_copied_and_again_and_moved() {
     assert_eq!(left.len(), 10, "memories of ended sessions, which end by themselves");
 }
 
-/// The new store is away from some moment on.
+/// Rows of the new store that are like this.
+fn count(database: &Database, pattern: &str) -> usize {
+    let asked = format!("SELECT count(*) FROM django_session WHERE session_data LIKE '{pattern}'");
+    database.ask(&asked)[0].parse().expect("a number")
+}
+
+/// The new store is away from some moment on, and the old one goes on being used.
 #[test]
 fn it_goes_on_where_it_was_stopped() {
     let backend = Backend::obedient();
     let (redis, mut browsers) = filled(&backend);
+    let odd: Vec<_> = (0..20).map(|n| format!("coat:no session at all {n:02}")).collect();
+    odd.iter().for_each(|key| redis.ask(&["SET", key, "short"]));
     let database = Database::start(Brand::Postgres, &[]);
     // So that a page is written, and the next one is not.
     database.ask(
@@ -87,11 +97,24 @@ fn it_goes_on_where_it_was_stopped() {
     assert_eq!(output.status.code(), Some(1));
     let said = stderr(&output);
     assert!(said.contains("no more") && said.ends_with("the same command goes on from there.\n"), "{said}");
+    assert!(said.contains(" is too short to be a record"), "{said}");
     database.ask("DROP TRIGGER enough ON django_session");
-    let said = copy(&redis.url(), &url, &[]);
-    assert!(said.starts_with("went on where it had stopped; sessions copied: "), "{said}");
+    let before = count(&database, "1:%");
+    // Some of them in a part that it has passed.
+    let sidecar = Sidecar::on(&redis, backend.address, |_| {});
+    (0..LATER)
+        .for_each(|_| assert_eq!(sidecar.browser().ask(&[("X-Session-Set", "{\"n\":0}")]).row(), "create"));
+    let output = coatroom(&["copy", "--from", &redis.url(), "--to", &url], &[]);
+    assert_eq!(output.status.code(), Some(1), "it has seen what can't be read again");
+    let all = MANY - 10 + LATER;
+    let expected = format!(
+        "went on where it had stopped, and through all once more; sessions copied: {}; there already: {before}; expired, \
+         ended or moved by others: 10; not copied, for something else is there: 0; unreadable: 20; time: ",
+        all - before
+    );
+    assert!(stdout(&output).starts_with(&expected), "{} but {expected}", stdout(&output));
     // What it remembered is gone.
-    assert_eq!(database.ask("SELECT count(*) FROM django_session"), ["610"]);
+    assert_eq!(count(&database, "%"), all);
     read(&url, &backend, &mut browsers);
 }
 

@@ -2,6 +2,10 @@
 //!
 //! The new store remembers how far it has come. A page that was begun is gone through again: what is there already
 //! stays as it is.
+//!
+//! Whoever went on where somebody had stopped knows nothing of the pages before that: what could not be read there, and
+//! what has come there since. So it goes through all of them once more before it says that it is done, and what it says
+//! then is of all that is there. What has moved is gone by then, and what was copied costs two looks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +19,7 @@ use crate::session::{Key, Revision};
 use crate::store::boxed::Boxed;
 use crate::store::engine::{Engine as _, Stored, Swap, Worth};
 use crate::store::write::new_revision;
-use crate::store::{Error, Kind};
+use crate::store::{Config, Error, Kind};
 
 /// Sessions that are under way at once.
 const AT_ONCE: usize = 16;
@@ -41,7 +45,7 @@ pub enum Manner {
 pub struct Copying {
     between: Arc<Moving<Boxed, Boxed>>,
     manner: Manner,
-    /// Names the old store and the manner, and stands before what is remembered.
+    /// Names the old store and the manner, and stands before what is remembered: in the new store, which needs no name.
     name: String,
     /// What is remembered lies under this revision.
     remembered: Option<Revision>,
@@ -60,7 +64,7 @@ pub struct Tally {
     pub ended: u64,
     /// Sessions that can't be read, and stay where they are.
     pub unreadable: u64,
-    /// Why, of the first ten.
+    /// Why, of the first ten, each once.
     pub why: Vec<String>,
     /// It went on where somebody had stopped.
     pub resumed: bool,
@@ -72,6 +76,13 @@ impl Tally {
         self.done + self.already + self.taken + self.ended + self.unreadable
     }
 
+    /// The same where all is gone through once more: what this run has done stays done, and why something can't be read
+    /// stays told.
+    fn again(&mut self) {
+        let Self { done, why, resumed, .. } = std::mem::take(self);
+        *self = Self { done, why, resumed, ..Self::default() };
+    }
+
     fn count(&mut self, fate: Result<Fate, Error>) -> Result<(), Error> {
         let number = match fate {
             Ok(Fate::Done) => &mut self.done,
@@ -79,7 +90,7 @@ impl Tally {
             Ok(Fate::Taken) => &mut self.taken,
             Ok(Fate::Ended) => &mut self.ended,
             Err(error) if error.kind == Kind::Corrupt => {
-                if self.why.len() < TOLD {
+                if self.why.len() < TOLD && !self.why.contains(&error.detail) {
                     self.why.push(error.detail);
                 }
                 &mut self.unreadable
@@ -92,14 +103,11 @@ impl Tally {
 }
 
 impl Copying {
-    /// `from` names the old store, without its password.
-    pub(in crate::store) fn new(between: Moving<Boxed, Boxed>, manner: Manner, from: &str) -> Self {
+    /// `from` is the old store.
+    pub(in crate::store) fn new(between: Moving<Boxed, Boxed>, manner: Manner, from: &Config) -> Self {
         debug_assert_eq!(between.home, Home::New);
-        let verb = match manner {
-            Manner::Copy => "copy",
-            Manner::Move => "move",
-        };
-        Self { between: Arc::new(between), manner, name: format!("{FORM}{verb} {from}\n"), remembered: None }
+        let name = name(manner, from);
+        Self { between: Arc::new(between), manner, name, remembered: None }
     }
 
     /// Are both the same store, in whatever words they were named? Nothing is made where the old one is not there.
@@ -111,13 +119,15 @@ impl Copying {
         self.between.are_one().await
     }
 
-    /// Goes through all sessions; `told` is told again and again what has become of them so far.
+    /// Goes through all sessions; `told` is told again and again what has become of them so far, and before an error.
     ///
     /// # Errors
     /// What a store said. What was done stays so, and another run goes on from there.
     pub async fn run(mut self, mut told: impl FnMut(&Tally)) -> Result<Tally, Error> {
         let mut after = self.remembered().await?;
         let mut tally = Tally { resumed: after.is_some(), ..Tally::default() };
+        // What this run has copied before it began from the beginning, and finds there already.
+        let (mut whole, mut mine) = (after.is_none(), 0);
         loop {
             let page = self.between.old.scan(after.as_deref()).await?;
             let mut keys = page.keys.into_iter().filter(|key| *key != PLACE);
@@ -135,13 +145,21 @@ impl Copying {
                     });
                 }
                 let Some(ended) = tasks.join_next().await else { break };
-                tally.count(ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())))?;
+                let fate = ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+                tally.count(fate).inspect_err(|_| told(&tally))?;
             }
             told(&tally);
-            let Some(next) = page.next else { break };
-            self.remember(&next).await?;
-            after = Some(next);
+            after = page.next;
+            match &after {
+                Some(next) => self.remember(next).await?,
+                None if whole => break,
+                None => {
+                    (whole, mine) = (true, tally.done);
+                    tally.again();
+                }
+            }
         }
+        tally.already = tally.already.saturating_sub(mine);
         if let Some(mine) = self.remembered {
             self.between.new.remove(&PLACE, mine).await?;
         }
@@ -174,5 +192,38 @@ impl Copying {
         self.remembered =
             if done { Some(mine) } else { self.between.new.get(&PLACE).await?.map(|there| there.revision) };
         Ok(())
+    }
+}
+
+/// What a copy is known by. The table and the beginning of the keys are as much of a store's name as its URL is, and
+/// none of it shows a password.
+fn name(manner: Manner, from: &Config) -> String {
+    let verb = match manner {
+        Manner::Copy => "copy",
+        Manner::Move => "move",
+    };
+    let Config { url, table, key_prefix, .. } = from;
+    format!("{FORM}{verb} {url} {table} {key_prefix:?}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_part_of_the_same_server_is_another_copy() {
+        let one = Config { url: "redis://:secret@a".into(), ..Config::default() };
+        let others = [
+            Config { url: "redis://b".into(), ..one.clone() },
+            Config { table: "other".to_owned(), ..one.clone() },
+            Config { key_prefix: "other\n".to_owned(), ..one.clone() },
+        ];
+        let known = name(Manner::Copy, &one);
+        assert!(!known.contains("secret") && known.lines().count() == 1, "{known}");
+        assert_ne!(known, name(Manner::Move, &one));
+        for other in others {
+            let known_by = name(Manner::Copy, &other);
+            assert!(known != known_by && known_by.lines().count() == 1, "{known_by}");
+        }
     }
 }
