@@ -136,7 +136,7 @@ fn a_table_that_is_not_there_or_is_somebody_elses_is_told() {
         problem(&server.url(), &settings, &expected);
         server.ask(&format!("DROP TABLE {table}"));
         server.ask(&format!(
-            "CREATE TABLE {table} (session_key varchar(20), session_data text, expire_date date, revision integer)"
+            "CREATE TABLE {table} (session_key varchar(20) UNIQUE, session_data text, expire_date date, revision integer)"
         ));
         let (good, lines) = said(&server.url(), &settings);
         assert!(!good, "{lines:?}");
@@ -144,6 +144,62 @@ fn a_table_that_is_not_there_or_is_somebody_elses_is_told() {
             assert!(lines.iter().any(|line| line.contains(&format!("column {column} is"))), "{lines:?}");
         }
     });
+}
+
+/// Each is left as it is, whoever would make a table of sessions of it.
+#[test]
+fn a_table_of_somebody_elses_is_not_migrated() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("s.db");
+    let file = format!("sqlite://{}", path.display());
+    let in_file = |text: &str| {
+        let script =
+            "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute(sys.argv[2]); c.commit()";
+        let status = Command::new("python3").args(["-c", script]).arg(&path).arg(text).status();
+        assert!(status.expect("python3 runs; tests/run installs it").success());
+    };
+    let refused = |url: &str, table: &str, what: &str| {
+        let settings = [(TABLE, table)];
+        let output = coatroom(&["migrate", "--store", url], &settings);
+        let expected = format!(
+            "coatroom: store.table: {table} has no {what}: name another table: this one is somebody else's\n"
+        );
+        assert_eq!((output.status.code(), stderr(&output)), (Some(1), expected));
+        problem(url, &settings, &["store.table", &format!("has no {what}"), "name another table"]);
+    };
+    let columns =
+        "session_key varchar(40) NOT NULL, session_data text NOT NULL, expire_date timestamp NOT NULL";
+    let tables = [
+        (
+            "people",
+            "id integer PRIMARY KEY, name varchar(9)",
+            "column session_key, session_data, expire_date, revision",
+        ),
+        (
+            "log",
+            "id integer PRIMARY KEY, session_key varchar(40) UNIQUE",
+            "column session_data, expire_date, revision",
+        ),
+        ("visits", columns, "unique index on session_key"),
+        ("pairs", &format!("{columns}, UNIQUE (session_key, expire_date)"), "unique index on session_key"),
+        ("ours", &format!("{columns}, revision bigint"), "unique index on session_key"),
+    ];
+    for (name, columns, what) in tables {
+        in_file(&format!("CREATE TABLE {name} ({columns})"));
+        refused(&file, name, what);
+        both(|_, server, table| {
+            let table = format!("{table}_{name}");
+            server.ask(&format!("CREATE TABLE {table} ({columns})"));
+            refused(&server.url(), &table, what);
+            let names = server.ask(&format!(
+                "SELECT column_name FROM information_schema.columns WHERE table_name = '{table}'"
+            ));
+            assert_eq!(
+                names.iter().filter(|column| *column == "revision").count(),
+                usize::from(name == "ours")
+            );
+        });
+    }
 }
 
 #[test]

@@ -189,15 +189,24 @@ async fn of_django(engine: &impl Engine, config: &store::Config, server: &Databa
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_table_that_is_not_there_is_named_with_what_makes_it() {
+async fn a_table_that_is_not_there_or_lacks_something_is_named_with_what_to_do() {
     for brand in [Brand::Postgres, Brand::MariaDb] {
         let config = store::Config { create_table: false, ..on(brand) };
-        let error = match brand {
-            Brand::Postgres => ill(made(Postgres::engine(&config, &counter())).get(&key(1)).await),
-            Brand::MariaDb => ill(made(MySql::engine(&config, &counter())).get(&key(1)).await),
+        let (server, table) = (Database::shared(brand), &config.table);
+        let told = async |what: &str| {
+            let error = match brand {
+                Brand::Postgres => ill(made(Postgres::engine(&config, &counter())).get(&key(1)).await),
+                Brand::MariaDb => ill(made(MySql::engine(&config, &counter())).get(&key(1)).await),
+            };
+            assert_eq!(error.detail, format!("store.table: {what}"));
         };
-        let expected = format!("store.table: there is no table {}: run `coatroom migrate`", config.table);
-        assert_eq!(error.detail, expected);
+        told(&format!("there is no table {table}: run `coatroom migrate`")).await;
+        let columns = "session_key varchar(40) PRIMARY KEY, session_data text";
+        server.ask(&format!("CREATE TABLE {table} ({columns})"));
+        let foreign = "has no column expire_date, revision: name another table: this one is somebody else's";
+        told(&format!("{table} {foreign}")).await;
+        server.ask(&format!("ALTER TABLE {table} ADD COLUMN expire_date timestamp"));
+        told(&format!("{table} has no column revision: run `coatroom migrate`, which adds it")).await;
     }
 }
 

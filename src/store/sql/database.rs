@@ -126,7 +126,7 @@ impl From<Misfit> for Failure {
 pub enum Lack {
     /// All of it.
     Table,
-    /// One of its columns: ours, in a table that Django made.
+    /// One of its columns.
     Column,
 }
 
@@ -234,6 +234,12 @@ pub trait Database: Send + Sync + 'static {
     fn tidy<'a>(_: &'a mut Self::Connection) -> impl Future<Output = Result<(), sqlx::Error>> + Send + 'a {
         std::future::ready(Ok(()))
     }
+
+    /// Is there an index that keeps each `session_key` from being there twice?
+    fn is_unique<'a>(
+        &'a self,
+        connection: &'a mut Self::Connection,
+    ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send + 'a;
 
     /// Makes what is lacking of the table, whoever else does so at the same time, and says what it did, if anything.
     fn migrate<'a>(

@@ -26,8 +26,6 @@ const STEP: Duration = Duration::from_secs(2);
 const TALK: Duration = Duration::from_secs(5);
 /// The setting that says which database it is.
 const URL: &str = "store.url";
-/// The columns of the table.
-const COLUMNS: [&str; 4] = ["session_key", "session_data", "expire_date", "revision"];
 
 /// What a database has to tell of itself besides.
 trait Told: Database {
@@ -101,15 +99,16 @@ async fn talk<D: Told>(
     let at = |step| move |error| (step, error);
     let table = database.table();
     match migrate::lack(database, connection).await.map_err(at(Step::Read))? {
-        None => {}
         Some(Lack::Table) => {
             let may = database.may_create(connection).await.map_err(at(Step::Ask))?;
             findings.push(explain::no_table(database, create, may));
             return Ok(());
         }
-        Some(Lack::Column) => {
-            findings.push(other_columns(database, connection).await.map_err(at(Step::Read))?);
-            return Ok(());
+        None | Some(Lack::Column) => {
+            if let Some(unfit) = migrate::unfit(database, connection).await.map_err(at(Step::Read))? {
+                findings.push(Finding::problem(TABLE, unfit.what(table), unfit.remedy()));
+                return Ok(());
+            }
         }
     }
     for misfit in database.misfits(connection).await.map_err(at(Step::Ask))? {
@@ -123,33 +122,6 @@ async fn talk<D: Told>(
         findings.push(Finding::warning(URL, what, remedy));
     }
     Ok(())
-}
-
-/// A table that has other columns: one of Django's, or somebody else's.
-async fn other_columns<D: Database>(
-    database: &D,
-    connection: &mut D::Connection,
-) -> Result<Finding, sqlx::Error> {
-    let mut lacking = Vec::new();
-    for column in COLUMNS {
-        let there = super::table::statement(
-            &format!("SELECT {column} FROM {} LIMIT 0", database.table().quoted(D::MARK)),
-            false,
-        );
-        match D::execute(connection, &there, &[]).await {
-            Ok(_) => {}
-            Err(sqlx::Error::Database(error)) if D::lack(&*error) == Some(Lack::Column) => {
-                lacking.push(column)
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    let what = format!("{} has no column {}", database.table(), lacking.join(", "));
-    let remedy = match &lacking[..] {
-        ["revision"] => "run `coatroom migrate`, which adds it",
-        _ => "name another table: this one is somebody else's",
-    };
-    Ok(Finding::problem(TABLE, what, remedy))
 }
 
 /// Does what the engine does, with keys that nobody else has, and removes what that left.

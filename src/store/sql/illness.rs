@@ -79,7 +79,7 @@ pub(super) fn lacking(table: &Table, lack: Lack) -> String {
     match lack {
         Lack::Table => format!("there is no table {table}: run `coatroom migrate`"),
         Lack::Column => {
-            format!("the table {table} lacks a column of ours: run `coatroom migrate`")
+            format!("the table {table} lacks a column: `coatroom check-config --connect` says which")
         }
     }
 }

@@ -4,6 +4,7 @@ use tracing::info;
 
 use super::database::{Database, Failure, Lack, Purpose};
 use super::illness::{Illness, lacking};
+use super::table::{COLUMNS, SETTING, Table, statement};
 use super::{MySql, Postgres, Sqlite};
 use crate::session::policy::Interval;
 use crate::store::{Config, Error, Kind};
@@ -31,8 +32,8 @@ pub async fn migrate(config: &Config) -> Result<Vec<String>, Error> {
 async fn on<D: Database>(database: D) -> Result<Vec<String>, Error> {
     let opened = database.open(Purpose::Any).await;
     let mut connection = opened.map_err(|failure| Illness::unopened(&database, &failure))?;
-    let done = database.migrate(&mut connection).await;
-    let mut done = done.map_err(|error| Illness::of(&database, &error).error)?;
+    let done = complete(&database, &mut connection).await;
+    let mut done = done.map_err(|failure| Illness::unopened(&database, &failure))?;
     if done.is_empty() {
         done.push(format!("{} is as it must be: nothing was changed", database.table()));
     }
@@ -63,11 +64,84 @@ pub(super) async fn prepare<D: Database>(
     match lack(database, connection).await? {
         None => Ok(()),
         Some(Lack::Table) if create => {
-            for done in database.migrate(connection).await? {
+            for done in complete(database, connection).await? {
                 info!("{done}");
             }
             Ok(())
         }
-        Some(lack) => Err(Failure::Setting((super::table::SETTING, lacking(database.table(), lack)))),
+        Some(Lack::Table) => Err(Failure::Setting((SETTING, lacking(database.table(), Lack::Table)))),
+        Some(Lack::Column) => match unfit(database, connection).await? {
+            None => Ok(()),
+            Some(unfit) => Err(unfit.failure(database.table())),
+        },
+    }
+}
+
+/// Makes what is lacking, unless the table that is there is somebody else's: then nothing of it is changed.
+async fn complete<D: Database>(database: &D, connection: &mut D::Connection) -> Result<Vec<String>, Failure> {
+    if lack(database, connection).await? != Some(Lack::Table)
+        && let Some(unfit @ Unfit::Foreign(_)) = unfit(database, connection).await?
+    {
+        return Err(unfit.failure(database.table()));
+    }
+    Ok(database.migrate(connection).await?)
+}
+
+/// Why a table that is there won't do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Unfit {
+    /// It is as Django makes it, and lacks our column.
+    Djangos,
+    /// It is nobody's that has sessions: what it lacks.
+    Foreign(String),
+}
+
+impl Unfit {
+    /// What is wrong with it.
+    pub(super) fn what(&self, table: &Table) -> String {
+        match self {
+            Self::Djangos => format!("{table} has no column revision"),
+            Self::Foreign(lacking) => format!("{table} has no {lacking}"),
+        }
+    }
+
+    /// What to do about it.
+    pub(super) const fn remedy(&self) -> &'static str {
+        match self {
+            Self::Djangos => "run `coatroom migrate`, which adds it",
+            Self::Foreign(_) => "name another table: this one is somebody else's",
+        }
+    }
+
+    fn failure(&self, table: &Table) -> Failure {
+        Failure::Setting((SETTING, format!("{}: {}", self.what(table), self.remedy())))
+    }
+}
+
+/// Looks whether a table that is there is one of sessions, be it ours or Django's.
+pub(super) async fn unfit<D: Database>(
+    database: &D,
+    connection: &mut D::Connection,
+) -> Result<Option<Unfit>, sqlx::Error> {
+    let mut lacking = Vec::new();
+    for column in COLUMNS {
+        let table = database.table().quoted(D::MARK);
+        let there = statement(&format!("SELECT {column} FROM {table} LIMIT 0"), false);
+        match D::execute(connection, &there, &[]).await {
+            Ok(_) => {}
+            Err(sqlx::Error::Database(error)) if D::lack(&*error) == Some(Lack::Column) => {
+                lacking.push(column);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let foreign = |lacking| Ok(Some(Unfit::Foreign(lacking)));
+    match &lacking[..] {
+        [] | ["revision"] if !database.is_unique(connection).await? => {
+            foreign("unique index on session_key".to_owned())
+        }
+        [] => Ok(None),
+        ["revision"] => Ok(Some(Unfit::Djangos)),
+        _ => foreign(format!("column {}", lacking.join(", "))),
     }
 }

@@ -17,7 +17,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
 
 use super::database::{Bounds, Common, Database, Diagnosis, Failure, Lack, Move, Purpose, Row, Swept, Value};
 use super::migrate::lack;
-use super::table::{Manner, Statement, statement};
+use super::table::{Manner, Statement, Table, statement};
 use super::target::{Form, Place, Target};
 use super::tls::Mode;
 use super::{Misfit, Sql, text};
@@ -189,6 +189,17 @@ impl Database for MySql {
             transaction.rollback().await?;
         }
         Ok(Swept { cleared: cleared?, reached: None })
+    }
+
+    async fn is_unique<'a>(&'a self, connection: &'a mut MySqlConnection) -> Result<bool, sqlx::Error> {
+        let Table { schema, name } = &self.common.table;
+        let found = sqlx::query(
+            "SELECT 1 FROM information_schema.statistics WHERE table_schema = COALESCE(?, DATABASE()) \
+             AND table_name = ? AND non_unique = 0 \
+             GROUP BY index_name HAVING GROUP_CONCAT(column_name) = 'session_key'",
+        );
+        let found = found.bind(schema.as_deref()).bind(&**name).fetch_all(connection).await?;
+        Ok(!found.is_empty())
     }
 
     async fn migrate<'a>(&'a self, connection: &'a mut MySqlConnection) -> Result<Vec<String>, sqlx::Error> {

@@ -251,6 +251,14 @@ impl Database for Postgres {
         }
     }
 
+    async fn is_unique<'a>(&'a self, connection: &'a mut PgConnection) -> Result<bool, sqlx::Error> {
+        let text = "SELECT EXISTS (SELECT FROM pg_index AS i JOIN pg_attribute AS a \
+                    ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] \
+                    WHERE i.indrelid = to_regclass($1) AND a.attname = 'session_key' \
+                    AND i.indisunique AND i.indnkeyatts = 1 AND i.indpred IS NULL)";
+        sqlx::query_scalar(text).bind(self.common.table.quoted(MANNER.mark)).fetch_one(connection).await
+    }
+
     async fn migrate<'a>(&'a self, connection: &'a mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
         let (table, quoted) = (&self.common.table, self.common.table.quoted(MANNER.mark));
         let mut done = Vec::new();

@@ -218,6 +218,13 @@ impl Database for Sqlite {
         sqlx::raw_sql("PRAGMA wal_checkpoint(PASSIVE)").execute(connection).await.map(drop)
     }
 
+    async fn is_unique<'a>(&'a self, connection: &'a mut SqliteConnection) -> Result<bool, sqlx::Error> {
+        let text = "SELECT EXISTS (SELECT 1 FROM pragma_index_list($1) AS list \
+                    WHERE list.\"unique\" AND NOT list.partial AND (SELECT group_concat(info.name) \
+                    FROM pragma_index_info(list.name) AS info) = 'session_key')";
+        sqlx::query_scalar(text).bind(&*self.common.table.name).fetch_one(connection).await
+    }
+
     async fn migrate<'a>(&'a self, connection: &'a mut SqliteConnection) -> Result<Vec<String>, sqlx::Error> {
         let (table, quoted) = (&self.common.table, self.common.table.quoted(MANNER.mark));
         let mut done = Vec::new();

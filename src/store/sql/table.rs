@@ -8,6 +8,8 @@ use crate::store::engine::PAGE;
 
 /// The setting that names it.
 pub(super) const SETTING: &str = "store.table";
+/// Its columns, of which the last one is ours and the others are Django's.
+pub(super) const COLUMNS: [&str; 4] = ["session_key", "session_data", "expire_date", "revision"];
 /// The longest name that each database takes.
 const LONGEST: usize = 63;
 
