@@ -7,7 +7,7 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::control::Control;
-use super::{Error, open};
+use super::{Error, counts, keyed_rules};
 use crate::config::Config;
 use crate::session::Revision;
 use crate::store::{self, Cleared};
@@ -97,7 +97,9 @@ pub fn clear_expired(
         ));
     }
     let metrics = Metrics::new(&[], &store::Kind::ALL.map(store::Kind::label));
-    let store = open(config, &metrics)?;
+    // Of a store that is not there, for its name is another one, nothing is made.
+    let store = store::open_existing(&config.store, keyed_rules(config)?, &counts(&metrics))
+        .map_err(|error| Error(error.to_string()))?;
     if store.clears_itself() {
         return Ok(None);
     }

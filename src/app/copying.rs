@@ -53,6 +53,7 @@ pub fn copy(
     runtime.block_on(async {
         let said = |error: store::Error| Error(error.to_string());
         // Whoever moves sessions onto themselves leaves none.
+        copying.can_be_listed().await.map_err(|error| Error(format!("--from: {error}")))?;
         if copying.are_one().await.map_err(said)? {
             return Err(Error("--from and --to are the same store".to_owned()));
         }

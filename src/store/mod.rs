@@ -41,7 +41,7 @@ pub use self::moving::copying::{Copying, Manner, Tally};
 pub use config::{CacheOnError, Config, OnError, SCHEMES, Unsealed, Url};
 pub use error::{Error, Kind};
 pub use examine::{Finding, Weight, examine};
-pub use open::{copying, open};
+pub use open::{copying, open, open_existing};
 pub use part::Part;
 
 use crate::session::{Cookie, Denied, Found, Plan, Revision, Row, Token};

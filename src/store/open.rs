@@ -14,16 +14,36 @@ use crate::time::Clock;
 /// A setting, and what is wrong with it.
 type Wrong = (&'static str, String);
 
+/// What makes an engine of settings that are its own.
+type Making = fn(&Config, &Counts) -> Result<Boxed, Wrong>;
+
 /// Opens the store that `store.url` names, behind its cache if there is one, and together with the one that sessions
 /// move to or from. Nothing is asked of it yet.
 ///
 /// # Errors
 /// Names the schemes that exist where the URL has another one, and says what is wrong with its settings.
 pub fn open(config: &Config, rules: keyed::Rules, counts: &Counts) -> Result<Arc<dyn Store>, Error> {
-    opened(config, rules, counts).map_err(|(key, what)| Error::new(Kind::Refused, format!("{key}: {what}")))
+    opened(config, rules, counts, engine).map_err(refused)
 }
 
-fn opened(config: &Config, rules: keyed::Rules, counts: &Counts) -> Result<Arc<dyn Store>, Wrong> {
+/// The same of a store that is there already: where it is not, nothing is made, and every call says so.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_existing(config: &Config, rules: keyed::Rules, counts: &Counts) -> Result<Arc<dyn Store>, Error> {
+    opened(config, rules, counts, existing).map_err(refused)
+}
+
+fn refused((key, what): Wrong) -> Error {
+    Error::new(Kind::Refused, format!("{key}: {what}"))
+}
+
+fn opened(
+    config: &Config,
+    rules: keyed::Rules,
+    counts: &Counts,
+    engine: Making,
+) -> Result<Arc<dyn Store>, Wrong> {
     if let Some((home, other)) = config.other() {
         let here = engine(config, counts)?;
         let there = engine(&other, counts).map_err(|(key, what)| (home.other().key(key), what))?;
@@ -58,16 +78,17 @@ fn opened(config: &Config, rules: keyed::Rules, counts: &Counts) -> Result<Arc<d
     }
 }
 
-/// Opens two stores to copy or move sessions from one to the other: each is `store.url` of its own settings.
+/// Opens two stores to copy or move sessions from one to the other: each is `store.url` of its own settings. Of the old
+/// one nothing is made, where it is not there.
 ///
 /// # Errors
 /// As [`open`]; names the URL that can't be used.
 pub fn copying(from: &Config, to: &Config, manner: Manner, counts: &Counts) -> Result<Copying, Error> {
-    let engine = |config: &Config| {
-        let of_url = |(_, what)| Error::new(Kind::Refused, format!("{}: {what}", config.url));
-        engine(config, counts).map_err(of_url)
+    let of_url = |config: &Config, making: Making| {
+        making(config, counts)
+            .map_err(|(_, what)| Error::new(Kind::Refused, format!("{}: {what}", config.url)))
     };
-    let (old, new) = (engine(from)?, engine(to)?);
+    let (old, new) = (of_url(from, existing)?, of_url(to, engine)?);
     let between = Moving::new(old, new, Home::New, Clock::system(), counts.moved.clone());
     Ok(Copying::new(between, manner, from))
 }
@@ -80,6 +101,14 @@ fn over(engine: impl Engine, rules: keyed::Rules, counts: &Counts) -> Arc<dyn St
         old_seals: counts.old_seals.clone(),
     };
     Arc::new(keyed::Keyed::new(engine, rules, counts))
+}
+
+/// The engine that a URL names, which makes nothing: neither a folder nor a file nor a table.
+fn existing(config: &Config, counts: &Counts) -> Result<Boxed, Wrong> {
+    if config.url.scheme() == file::SCHEME {
+        return Ok(Boxed::new(file::File::existing(config).map_err(|what| ("store.url", what))?));
+    }
+    engine(&Config { create_table: false, ..config.clone() }, counts)
 }
 
 /// The engine that a URL names, without a cache before it.

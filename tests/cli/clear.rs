@@ -1,9 +1,12 @@
 //! `coatroom clear-expired`.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use super::{coatroom, stderr, stdout};
-use crate::support::{Backend, Child, Redis, Sidecar, child::until};
+use crate::support::database::table;
+use crate::support::{Backend, Brand, Child, Database, Redis, Sidecar, child::until};
 
 #[test]
 fn expired_sessions_are_cleared_and_counted_and_live_ones_stay() {
@@ -47,18 +50,49 @@ fn a_store_that_needs_none_says_so_and_one_that_is_ill_what_ails_it() {
     let redis = Redis::start();
     let output = coatroom(&["clear-expired", "--store", &redis.url()], &[]);
     assert!(output.status.success() && stdout(&output).starts_with("nothing to do"), "{}", stdout(&output));
-    let output = coatroom(&["clear-expired", "--store", "file:///proc/sessions"], &[]);
+    let output = coatroom(&["clear-expired", "--store", "file:///proc/sys"], &[]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(
-        stderr(&output).starts_with("coatroom: store.url: /proc/sessions can't be made: "),
-        "{}",
-        stderr(&output)
-    );
+    let said = stderr(&output);
+    assert!(said.starts_with("coatroom: store.url: /proc/sys "), "{said}");
     let output = coatroom(&["clear-expired", "--store", "memory:"], &[]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("lies in the sidecar's own process"), "{}", stderr(&output));
     let output = coatroom(&["clear-expired", "--older-than", "soon"], &[]);
     assert_eq!(output.status.code(), Some(2));
+}
+
+/// A wrong name is no empty store.
+#[test]
+fn a_store_that_is_not_there_is_told_and_not_made() {
+    let parent = tempfile::tempdir().expect("a folder");
+    let path = parent.path().display();
+    fs::create_dir(parent.path().join("empty")).expect("made");
+    fs::set_permissions(parent.path().join("empty"), fs::Permissions::from_mode(0o700)).expect("ours");
+    let (database, table) = (Database::shared(Brand::Postgres), table());
+    for (url, what) in [
+        (format!("file://{path}/absent"), "/absent is no store of sessions"),
+        (format!("file://{path}/empty"), "/empty is no store of sessions"),
+        (format!("sqlite://{path}/absent.db"), "/absent.db: there is no such file"),
+        (database.url(), "there is no table"),
+    ] {
+        let settings = [("COATROOM__STORE__TABLE", &*table)];
+        let to = format!("file://{path}/new");
+        for (arguments, named) in [
+            (&["clear-expired", "--store", &url][..], "coatroom: store.url: "),
+            (&["copy", "--from", &url, "--to", &to], "coatroom: --from: "),
+        ] {
+            let output = coatroom(arguments, &settings);
+            let said = stderr(&output);
+            assert_eq!(output.status.code(), Some(1), "{said}");
+            assert!(said.starts_with(named) && said.contains(what), "{said}");
+        }
+    }
+    let left: Vec<_> =
+        fs::read_dir(parent.path()).expect("a folder").map(|one| one.expect("one").path()).collect();
+    assert_eq!(left, [parent.path().join("empty")]);
+    assert_eq!(fs::read_dir(&left[0]).expect("a folder").count(), 0);
+    let tables = format!("SELECT table_name FROM information_schema.tables WHERE table_name = '{table}'");
+    assert!(database.ask(&tables).is_empty());
 }
 
 const FAILED: &str = "coatroom_store_errors_total{kind=\"unreachable\",operation=\"clear_expired\"}";
@@ -121,12 +155,12 @@ fn clearing_that_fails_is_told_and_tried_again_and_what_it_did_counts() {
         .map(|number| clearing.folder.join(format!("{number:02x}")))
         .find(|shard| !shard.exists())
         .expect("fewer sessions than folders");
-    std::fs::write(&shard, "no folder").expect("written");
+    fs::write(&shard, "no folder").expect("written");
     until(|| (clearing.child.metric(FAILED) > 2).then_some(()));
     let log = clearing.child.log();
     assert!(log.contains("expired sessions can't be cleared: "), "{log}");
     clearing.until("coatroom_session_expiries_total", 20);
-    std::fs::remove_file(&shard).expect("removed");
+    fs::remove_file(&shard).expect("removed");
     until(|| {
         let failed = clearing.child.metric(FAILED);
         let rounds = clearing.child.metric(ROUNDS);

@@ -61,6 +61,8 @@ const REMOTE: [(u64, &str); 18] = [
 /// A folder of sessions.
 pub(super) struct Folder {
     path: PathBuf,
+    /// May it become a store, if it is none yet?
+    begins: bool,
     /// Which one it was when it was last looked at closely.
     known: Mutex<Option<Mark>>,
     /// Which shards the disk is known to have: whoever made one may have died before he made sure of it.
@@ -104,6 +106,8 @@ pub(super) enum Unfit {
     Emptied,
     /// It has the mark of another store than before.
     Exchanged,
+    /// It is not there, or empty, and nobody may begin one.
+    NoStore,
     /// It has a mark of another form.
     Form,
     /// It can't be written to: what the system says.
@@ -125,6 +129,7 @@ impl fmt::Display for Unfit {
             Self::Filled => f.write_str("is not empty, and no store of sessions"),
             Self::Emptied => f.write_str("is no store of sessions any longer"),
             Self::Exchanged => f.write_str("is another store of sessions than before"),
+            Self::NoStore => f.write_str("is no store of sessions"),
             Self::Form => f.write_str("is a store of another version's"),
             Self::Sealed(errno) => write!(f, "can't be written to: {}", system(errno)),
         }
@@ -147,6 +152,7 @@ impl Unfit {
             Self::Filled => "name an empty folder, or one that is still to be made",
             Self::Emptied => "mount its disk again, or restart to begin with an empty store",
             Self::Exchanged => "put the one of before back in its place, or restart to go on with this one",
+            Self::NoStore => "name the folder that the sidecars have as store.url",
             Self::Form => "name another folder, or run the version that wrote it",
             Self::Sealed(_) => "make it writable, and its disk large enough",
         }
@@ -161,9 +167,12 @@ impl Unfit {
             | Self::Sealed(_)
             | Self::Closed(Errno::ACCESS | Errno::PERM) => Kind::NoPermission,
             Self::Remote(_) | Self::Filled | Self::Form => Kind::Refused,
-            Self::Unmade(_) | Self::Closed(_) | Self::NoFolder | Self::Emptied | Self::Exchanged => {
-                Kind::Unreachable
-            }
+            Self::Unmade(_)
+            | Self::Closed(_)
+            | Self::NoFolder
+            | Self::Emptied
+            | Self::Exchanged
+            | Self::NoStore => Kind::Unreachable,
         }
     }
 }
@@ -171,7 +180,16 @@ impl Unfit {
 impl Folder {
     /// A folder that is not looked at yet.
     pub(super) const fn new(path: PathBuf) -> Self {
-        Self { path, known: Mutex::new(None), kept: [const { AtomicBool::new(false) }; SHARDS] }
+        Self::of(path, true)
+    }
+
+    /// One that is a store already, or nothing is made of it.
+    pub(super) const fn existing(path: PathBuf) -> Self {
+        Self::of(path, false)
+    }
+
+    const fn of(path: PathBuf, begins: bool) -> Self {
+        Self { path, begins, known: Mutex::new(None), kept: [const { AtomicBool::new(false) }; SHARDS] }
     }
 
     /// Where it is.
@@ -191,6 +209,7 @@ impl Folder {
     pub(super) fn admit(&self) -> Result<OwnedFd, Unfit> {
         let known = *self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = match open(&self.path) {
+            Err(Unfit::Closed(Errno::NOENT)) if !self.begins => return Err(Unfit::NoStore),
             Err(Unfit::Closed(Errno::NOENT)) if known.is_none() => {
                 match DirBuilder::new().mode(OWN.bits()).create(&self.path) {
                     // Another sidecar was faster.
@@ -216,6 +235,7 @@ impl Folder {
         inspect(folder)?;
         let mark = match (mark(folder)?, *known) {
             (None, Some(_)) => return Err(Unfit::Emptied),
+            (None, None) if !self.begins => return Err(Unfit::NoStore),
             (None, None) => begin(folder)?,
             (Some(mark), Some(known)) if mark.store != known.store => return Err(Unfit::Exchanged),
             (Some(mark), _) => mark,

@@ -70,13 +70,24 @@ impl File {
     /// # Errors
     /// What is wrong with `store.url`, or that the system gives no threads.
     pub fn new(config: &Config) -> Result<Self, String> {
-        let path = path(config)?;
+        Self::on(Folder::new(path(config)?), config)
+    }
+
+    /// The same, if it is a store already: nothing is made of it otherwise, and every call says so.
+    ///
+    /// # Errors
+    /// As [`File::new`].
+    pub fn existing(config: &Config) -> Result<Self, String> {
+        Self::on(Folder::existing(path(config)?), config)
+    }
+
+    fn on(folder: Folder, config: &Config) -> Result<Self, String> {
         let threads =
             |name| Executor::new(name).map_err(|error| format!("no thread can be started: {error}"));
         let file = Self {
             writers: threads("store")?,
             readers: threads("store-reads")?,
-            folder: Arc::new(Folder::new(path)),
+            folder: Arc::new(folder),
             turns: (0..SHARDS).map(|_| Arc::default()).collect(),
             patience: AtomicU64::default(),
             next: AtomicUsize::default(),

@@ -110,12 +110,19 @@ impl Copying {
         Self { between: Arc::new(between), manner, name, remembered: None }
     }
 
-    /// Are both the same store, in whatever words they were named? Nothing is made where the old one is not there.
+    /// Is the old store there, and can it list what it has? Nothing is asked of the new one yet, which may be made by that.
     ///
     /// # Errors
-    /// What a store said; that the old one can't list what it has.
+    /// What it said.
+    pub async fn can_be_listed(&self) -> Result<(), Error> {
+        self.between.old.scan(None).await.map(drop)
+    }
+
+    /// Are both the same store, in whatever words they were named?
+    ///
+    /// # Errors
+    /// What a store said.
     pub async fn are_one(&self) -> Result<bool, Error> {
-        self.between.old.scan(None).await?;
         self.between.are_one().await
     }
 

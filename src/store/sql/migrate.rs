@@ -19,7 +19,8 @@ const PATIENCE: Length = Length::secs(600);
 /// # Errors
 /// Why it could not be done; nothing is half done that another run would not complete.
 pub async fn migrate(config: &Config) -> Result<Vec<String>, Error> {
-    let config = &Config { statement_timeout: Interval::Every(PATIENCE), ..config.clone() };
+    let config =
+        &Config { statement_timeout: Interval::Every(PATIENCE), create_table: true, ..config.clone() };
     let misfit = |(key, what)| Error::new(Kind::Refused, format!("{key}: {what}"));
     match config.url.scheme() {
         "sqlite" => on(Sqlite::new(config).map_err(misfit)?).await,

@@ -39,12 +39,16 @@ const MANNER: Manner = Manner {
 /// What a try to get the lock takes. SQLite's own pauses between two of them grow to 100 ms, with which a process that
 /// writes seldom gets none beside one that writes all the time.
 const POLL: Duration = Duration::from_millis(4);
+/// What is said of a file that is not made.
+const ABSENT: &str = "there is no such file: run `coatroom migrate`";
 /// A log that was longer once is cut to this many bytes.
 const LOG: u32 = 64 << 20;
 
 /// A file.
 pub struct Sqlite {
     pub(super) path: PathBuf,
+    /// Is the file made where it is not there, as the table is?
+    pub(super) makes: bool,
     common: Common,
     clear: Statement,
 }
@@ -75,17 +79,42 @@ impl Sqlite {
             ),
             MANNER.question_marks,
         );
-        Ok(Self { path, common, clear })
+        Ok(Self { path, makes: config.create_table, common, clear })
     }
 
-    /// Makes the file, for nobody but us, where it is not there: SQLite's own would be for everybody, and the files
-    /// beside it get the rights that it has.
+    /// Sees to it that the file is there.
     fn touch(&self) -> io::Result<()> {
-        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.path) {
+        if !self.makes {
+            return if self.is_absent() {
+                Err(io::Error::new(io::ErrorKind::NotFound, ABSENT))
+            } else {
+                Ok(())
+            };
+        }
+        match make(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
             _ => Ok(()),
         }
     }
+
+    /// Is there nothing of its name?
+    pub(super) fn is_absent(&self) -> bool {
+        self.path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// Why the file can't be on the disk that it is on, or would be made on.
+    pub(super) fn on_a_share(&self) -> Option<String> {
+        // What is not there yet is where its folder is.
+        let there = [Some(&*self.path), self.path.parent()];
+        let kind = there.into_iter().flatten().find_map(remote_system)?;
+        Some(on_a_share(&self.path, kind))
+    }
+}
+
+/// Makes a file for nobody but us: SQLite's own would be for everybody, and the files beside it get the rights that it
+/// has.
+pub(super) fn make(path: &Path) -> io::Result<()> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map(drop)
 }
 
 /// The file that a URL names.
@@ -130,10 +159,8 @@ impl Database for Sqlite {
     }
 
     async fn open(&self, _: Purpose) -> Result<SqliteConnection, Failure> {
-        // What is not there yet is where its folder is.
-        let there = [Some(&*self.path), self.path.parent()];
-        if let Some(kind) = there.into_iter().flatten().find_map(remote_system) {
-            return Err(Failure::Setting(("store.url", on_a_share(&self.path, kind))));
+        if let Some(what) = self.on_a_share() {
+            return Err(Failure::Setting(("store.url", what)));
         }
         self.touch().map_err(sqlx::Error::Io)?;
         let options = SqliteConnectOptions::new()
