@@ -334,6 +334,11 @@ fn a_file_that_cannot_be_used_is_told() {
     problem(&of("folder"), &[], &["can't be"]);
     problem(&of("s.db"), &[(TABLE, "app.sessions")], &["store.table", "names a schema"]);
     problem(&of("s.db"), &[("COATROOM__STORE__CREATE_TABLE", "false")], &["run `coatroom migrate`"]);
+    let (good, lines) = said(&of("s.db"), &[]);
+    assert!(good && lines.len() == 1 && lines[0].starts_with("note: store.url"), "{lines:?}");
+    assert!(lines[0].contains("/s.db: it is made when"), "{lines:?}");
+    let left = fs::read_dir(folder.path()).expect("a folder").count();
+    assert_eq!(left, 2, "whoever looks makes nothing that another user would find");
     migrate(&of("s.db"), &[]);
     assert_eq!(said(&of("s.db"), &[]), (true, vec![]));
     let mut holder = Command::new("python3")

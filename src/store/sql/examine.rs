@@ -29,6 +29,11 @@ const URL: &str = "store.url";
 
 /// What a database has to tell of itself besides.
 trait Told: Database {
+    /// What is to be said where connecting would make the database, which is not there yet: nothing is made of it.
+    fn absent(&self) -> Option<Finding> {
+        None
+    }
+
     /// Our name there, for whoever grants rights.
     fn user(&self) -> String;
 
@@ -74,6 +79,9 @@ pub(in crate::store) async fn examine(config: &Config) -> Vec<Finding> {
 }
 
 async fn of<D: Told>(database: D, create: bool) -> Vec<Finding> {
+    if let Some(absent) = database.absent() {
+        return vec![absent];
+    }
     let late = || Err(super::database::Failure::Driver(illness::late(database.place())));
     let opened = timeout(STEP, database.open(Purpose::Any)).await.unwrap_or_else(|_| late());
     let mut connection = match opened {

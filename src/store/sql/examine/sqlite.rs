@@ -1,5 +1,6 @@
 //! What a file of SQLite's tells of itself.
 
+use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -9,9 +10,26 @@ use super::{Told, URL};
 use crate::store::Finding;
 use crate::store::sql::Sqlite;
 use crate::store::sql::database::Database as _;
-use crate::store::sql::sqlite::code;
+use crate::store::sql::sqlite::{code, make};
+use crate::store::write::random;
 
 impl Told for Sqlite {
+    fn absent(&self) -> Option<Finding> {
+        // The sidecar may be another user, whose the file has to be.
+        if !self.is_absent() || self.on_a_share().is_some() {
+            return None;
+        }
+        let what = format!("there is no file {}", self.path.display());
+        if !self.makes {
+            let remedy = "run `coatroom migrate` as the sidecar's user, or set store.create_table";
+            return Some(Finding::problem(URL, what, remedy));
+        }
+        match try_beside(&self.path) {
+            Ok(()) => Some(Finding::note(URL, what, "it is made when the first connection is open")),
+            Err(error) => self.unreached(&sqlx::Error::Io(error)),
+        }
+    }
+
     fn user(&self) -> String {
         "our user".to_owned()
     }
@@ -81,4 +99,12 @@ impl Told for Sqlite {
         };
         Some(Finding::problem(URL, what, remedy))
     }
+}
+
+/// Can a file be made where this one would be? One of another name is, and removed.
+fn try_beside(path: &Path) -> io::Result<()> {
+    let number = random().map_or(0, u64::from_ne_bytes);
+    let beside = path.with_file_name(format!(".coatroom-trial-{number:016x}"));
+    make(&beside)?;
+    fs::remove_file(&beside)
 }
