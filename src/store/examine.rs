@@ -1,6 +1,14 @@
 //! A store tried out: what is wrong with it, and with the settings that lead there.
 
-use super::{Config, Part, file, memcached, redis, sql};
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::{Config, Part, file, memcached, open, redis, sql};
+use crate::time::Length;
+
+/// What two stores may take to say whether they are one.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What was found, and what to do about it. It shows no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +63,16 @@ pub async fn examine(config: &Config, largest: usize) -> Vec<Finding> {
         let counts = |finding: &Finding| part != Part::Cache || finding.weight == Weight::Problem;
         findings
             .extend(found.filter(counts).map(|finding| Finding { key: part.key(finding.key), ..finding }));
+    }
+    let ill = findings.iter().any(|finding| finding.weight == Weight::Problem);
+    if !ill && let Some((home, _)) = config.other() {
+        let patient =
+            Config { timeout: Length(PATIENCE), commit_timeout: Length(PATIENCE), ..config.clone() };
+        if timeout(PATIENCE, open::are_one(&patient)).await == Ok(true) {
+            let (what, remedy) =
+                ("is another name of what store.url is", "name the other store, or remove it");
+            findings.push(Finding::problem(home.other().key("store.url"), what, remedy));
+        }
     }
     findings
 }

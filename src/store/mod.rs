@@ -119,6 +119,36 @@ pub struct Counts {
     pub cookies: cookie::Counts,
 }
 
+impl Counts {
+    /// What is counted for nobody.
+    fn unseen() -> Self {
+        let unseen = IntCounter::new("unseen", "What nobody looks at.").expect("it is a name");
+        let count = || unseen.clone();
+        Self {
+            expiries: count(),
+            evictions: count(),
+            conflicts: count(),
+            old_seals: count(),
+            connections: count(),
+            moved: count(),
+            cache: cached::Counts {
+                hits: count(),
+                misses: count(),
+                errors: count(),
+                waits: count(),
+                unsettled: count(),
+            },
+            cookies: cookie::Counts {
+                expired: count(),
+                forged: count(),
+                unknown_key: count(),
+                unreadable: count(),
+                old_seals: count(),
+            },
+        }
+    }
+}
+
 /// What was committed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {

@@ -44,14 +44,7 @@ fn opened(
     counts: &Counts,
     engine: Making,
 ) -> Result<Arc<dyn Store>, Wrong> {
-    if let Some((home, other)) = config.other() {
-        let here = engine(config, counts)?;
-        let there = engine(&other, counts).map_err(|(key, what)| (home.other().key(key), what))?;
-        let (old, new) = match home {
-            Home::Old => (here, there),
-            Home::New => (there, here),
-        };
-        let both = Moving::new(old, new, home, Clock::system(), counts.moved.clone());
+    if let Some(both) = between(config, counts, engine)? {
         return Ok(over(both, rules, counts));
     }
     match config.url.scheme() {
@@ -75,6 +68,27 @@ fn opened(
             let both = cached::Cached::new(database, cache, config, Clock::system(), counts.cache.clone());
             Ok(over(both, rules, counts))
         }
+    }
+}
+
+/// The two stores that sessions move between, if there are two.
+fn between(config: &Config, counts: &Counts, engine: Making) -> Result<Option<Moving<Boxed, Boxed>>, Wrong> {
+    let Some((home, other)) = config.other() else { return Ok(None) };
+    let here = engine(config, counts)?;
+    let there = engine(&other, counts).map_err(|(key, what)| (home.other().key(key), what))?;
+    let (old, new) = match home {
+        Home::Old => (here, there),
+        Home::New => (there, here),
+    };
+    Ok(Some(Moving::new(old, new, home, Clock::system(), counts.moved.clone())))
+}
+
+/// Are the two stores that sessions move between one, in whatever words they are named? `false` where they can't say,
+/// or are still to be made, and where there is one alone.
+pub(super) async fn are_one(config: &Config) -> bool {
+    match between(config, &Counts::unseen(), existing) {
+        Ok(Some(both)) => both.are_one().await == Ok(true),
+        _ => false,
     }
 }
 

@@ -8,7 +8,8 @@ use rcgen::date_time_ymd;
 use socket2::{Domain, Socket, Type};
 
 use super::{coatroom, file, path, stderr, stdout};
-use crate::support::{Authority, Redis, Signed};
+use crate::support::child::until;
+use crate::support::{Authority, Backend, Child, Redis, Sidecar, Signed};
 
 /// A password, which must never be seen.
 const SECRET: &str = "hunter2-hunter2";
@@ -47,6 +48,42 @@ fn url(server: &Redis, login: &str, database: &str) -> String {
     let (scheme, place) =
         server.url().split_once("://").map(|(a, b)| (a.to_owned(), b.to_owned())).expect("a URL");
     format!("{scheme}://{login}{place}{database}")
+}
+
+/// A URL that looks like another store's may be the same one's.
+#[test]
+fn one_store_under_two_names_is_told_and_its_sessions_stay() {
+    let backend = Backend::obedient();
+    let (server, folder) = (sound(&[]), tempfile::tempdir().expect("a folder"));
+    let place = folder.path().display();
+    let by_socket = format!("redis+unix://{}", server.socket().display());
+    for (one, other) in [
+        (server.url(), by_socket),
+        (format!("file://{place}/sessions"), format!("file://{place}/sessions/")),
+        (format!("sqlite://{place}/s.db"), format!("sqlite://{place}//s.db")),
+    ] {
+        let sidecar = Sidecar::keeping(&one, backend.address, |_| {});
+        let mut browser = sidecar.browser();
+        assert_eq!(browser.ask(&[("X-Session-Set", "{\"a\":1}")]).row(), "create");
+        for variable in ["COATROOM__STORE__NEXT", "COATROOM__STORE__PREVIOUS"] {
+            let (good, lines) = said(&one, &[(variable, &other)]);
+            let told = lines.iter().any(|line| line.contains(": is another name of what store.url is: "));
+            assert!(!good && told, "{lines:?}");
+        }
+        let settings = file(&format!("store.previous = '{other}'\nstore.timeout = 20\n"));
+        let flags = ["--store", &one, "--config", path(&settings)];
+        let child = Child::before(&format!("http://{}", backend.address), &flags);
+        until(|| child.log().contains("\"setting\":\"store.previous\"").then_some(()));
+        browser.go(child.address);
+        assert_eq!(browser.get("/").status, 503);
+        browser.go(sidecar.address());
+        browser.get("/");
+        assert_eq!(backend.last().data(), "{\"a\":1}", "{other}");
+    }
+    let keys = server.ask::<Vec<Vec<u8>>>(&["KEYS", "*"]);
+    assert_eq!(keys.len(), 1, "nothing is left of it");
+    let (good, lines) = said(&server.url(), &[("COATROOM__STORE__NEXT", &url(&server, "", "/1"))]);
+    assert!(good, "{lines:?}");
 }
 
 #[test]
@@ -480,9 +517,7 @@ fn a_server_that_is_ill_is_told_with_what_ails_it() {
     ill(&cluster, "is part of a cluster: write redis+cluster://");
     // All keys are its own then, but two sessions are still in two places.
     cluster.ask::<()>(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
-    crate::support::child::until(|| {
-        cluster.ask::<String>(&["CLUSTER", "INFO"]).contains("cluster_state:ok").then_some(())
-    });
+    until(|| cluster.ask::<String>(&["CLUSTER", "INFO"]).contains("cluster_state:ok").then_some(()));
     ill(&cluster, "is part of a cluster: write redis+cluster://");
 }
 
@@ -493,7 +528,7 @@ fn a_server_that_is_busy_or_loading_is_told_so() {
     let endless = thread::spawn(move || {
         redis::cmd("EVAL").arg("while true do end").arg(0).query::<()>(&mut busy).expect_err("it is killed")
     });
-    crate::support::child::until(|| (!server.pings()).then_some(()));
+    until(|| (!server.pings()).then_some(()));
     let line = problem(&server.url(), &[]);
     assert!(line.contains("is kept busy by a script: run SCRIPT KILL there, and find out whose"), "{line}");
     server.ask::<()>(&["SCRIPT", "KILL"]);
