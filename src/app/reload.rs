@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 
 pub use super::signals::Hangups;
 use super::{Error, keyed_rules, rules};
-use crate::config::{self, Config, Print, Problem, Reading, Sources};
+use crate::config::{self, Config, ONLY_BY_RESTART, Print, Problem, Reading, Sources};
 use crate::proxy::Rules;
 use crate::store::{Store, keyed};
 use crate::telemetry::logging;
@@ -87,7 +87,8 @@ impl Reloader {
             Err(vec!["the files change while they are read: try again when they are written".to_owned()]);
         for _ in 0..ATTEMPTS {
             let Reading { config, print } = config::read_again(&self.sources);
-            let built = config.map_err(told).and_then(|config| self.build(config).map_err(said));
+            let built = config.and_then(|config| self.followed(config)).map_err(told);
+            let built = built.and_then(|(new, followed)| self.build(new, followed).map_err(said));
             // Each file was read more than once: to check it, and to go by it.
             if print.again() == print {
                 self.seen = print;
@@ -107,9 +108,20 @@ impl Reloader {
         self.metrics.reloaded(result, self.clock.now().as_secs());
     }
 
-    /// Makes everything of new settings that requests go by. Nothing is in force yet.
-    fn build(&self, new: Config) -> Result<Built, Error> {
+    /// New settings, and what comes into force of them beside those that wait for a restart, which has to be right too.
+    fn followed(&self, new: Config) -> Result<(Config, Config), Vec<Problem>> {
         let followed = self.started.followed_by(&new);
+        let mut problems = followed.validate();
+        // Those were right together when the program started. Their files may have gone since, and whoever reads them says so.
+        problems.retain(|problem| !ONLY_BY_RESTART.contains(&&*problem.key));
+        let beside =
+            |problem| Problem { source: "beside settings that wait for a restart".to_owned(), ..problem };
+        let problems: Vec<_> = problems.into_iter().map(beside).collect();
+        if problems.is_empty() { Ok((new, followed)) } else { Err(problems) }
+    }
+
+    /// Makes everything of new settings that requests go by. Nothing is in force yet.
+    fn build(&self, new: Config, followed: Config) -> Result<Built, Error> {
         let rules = rules(&followed, &self.store, &self.metrics)?;
         let keyed = keyed_rules(&followed)?;
         Ok(Built { new, followed, rules, keyed })

@@ -215,6 +215,27 @@ fn what_waits_for_a_restart_is_named_and_the_rest_is_in_force() {
     assert!(reply.header("set-cookie").expect("a session").starts_with("sid="), "{reply:?}");
 }
 
+/// Each file is right, and what would be in force is neither.
+#[test]
+fn what_is_wrong_beside_settings_that_wait_for_a_restart_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let settings = |lease: u32, timeout: u32, age: u32| {
+        format!(
+            "{EXPLAIN}store.url = 'file://{}/sessions'\nstore.cache = 'memory:'\nstore.cache_lease = {lease}\n\
+             store.commit_timeout = {timeout}\ncookie.age = {age}\n",
+            folder.path().display()
+        )
+    };
+    let running = Running::with(&settings(9, 12, 3600));
+    running.write(&settings(5, 8, 60));
+    running.hang_up(FAILED);
+    running.tells("store.commit_timeout (beside settings that wait for a restart): 8s is too short: ");
+    running.tells("those of before stay in force");
+    running.write(&settings(5, 12, 60));
+    running.hang_up(APPLIED);
+    running.tells("wait for a restart: store.cache_lease");
+}
+
 #[test]
 fn keys_rotate_under_load_and_nobody_is_logged_out_before_theirs_is_gone() {
     let settings = format!("{EXPLAIN}cookie.keys = [\"{}\"]", key('a'));
