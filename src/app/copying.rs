@@ -12,6 +12,10 @@ use crate::time::Length;
 /// What a call may take at least: nobody waits for a response.
 const PATIENCE: Length = Length::secs(10);
 
+/// What the two are called.
+const FROM: &str = "--from";
+const TO: &str = "--to";
+
 /// Copies or moves all sessions, be sidecars serving them at the time or not; `told` is told again and again what has
 /// become of them so far.
 ///
@@ -19,7 +23,7 @@ const PATIENCE: Length = Length::secs(10);
 /// settings say of a store holds for both.
 ///
 /// # Errors
-/// Names the URL that can't be used, or says what a store said; what was done stays so.
+/// Names the one that can't be used, or says what a store said; what was done stays so.
 pub fn copy(
     config: &Config,
     from: &str,
@@ -39,21 +43,20 @@ pub fn copy(
         store.commit_timeout = store.commit_timeout.max(PATIENCE);
         store
     };
-    for url in [from, to] {
+    for (flag, url) in [(FROM, from), (TO, to)] {
         if url.scheme() == "memory" {
-            return Err(Error(
-                "memory: lies in the sidecar's own process, which nobody else can look into".to_owned(),
-            ));
+            let what = "memory: lies in the sidecar's own process, which nobody else can look into";
+            return Err(Error(format!("{flag}: {what}")));
         }
     }
     let metrics = Metrics::new(&[], &store::Kind::ALL.map(store::Kind::label));
-    let copying = store::copying(&of(from), &of(to), manner, &counts(&metrics))
+    let copying = store::copying((FROM, &of(from)), (TO, &of(to)), manner, &counts(&metrics))
         .map_err(|error| Error(error.to_string()))?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let said = |error: store::Error| Error(error.to_string());
         // Whoever moves sessions onto themselves leaves none.
-        copying.can_be_listed().await.map_err(|error| Error(format!("--from: {error}")))?;
+        copying.can_be_listed().await.map_err(|error| Error(format!("{FROM}: {error}")))?;
         if copying.are_one().await.map_err(said)? {
             return Err(Error("--from and --to are the same store".to_owned()));
         }

@@ -288,6 +288,9 @@ impl From<&str> for Url {
     }
 }
 
+/// What a query may say of a store that is no secret.
+const OPEN: [&str; 6] = ["db", "host", "port", "socket", "sslmode", "ssl-mode"];
+
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = &self.0;
@@ -297,7 +300,15 @@ impl fmt::Display for Url {
             let colon = text[user..at].find(':')? + user + 1;
             Some(format!("{}{HIDDEN}{}", &text[..colon], &text[at..]))
         });
-        f.write_str(shown.as_deref().unwrap_or(text))
+        let shown = shown.as_deref().unwrap_or(text);
+        let Some((before, query)) = shown.split_once('?') else { return f.write_str(shown) };
+        // And so may what a query says that no store has asked for.
+        let open = query.split('&').map(|pair| match pair.split_once('=') {
+            Some((name, _)) if OPEN.contains(&name) => pair.to_owned(),
+            Some((name, _)) => format!("{name}={HIDDEN}"),
+            None => HIDDEN.to_owned(),
+        });
+        write!(f, "{before}?{}", open.collect::<Vec<_>>().join("&"))
     }
 }
 
@@ -327,6 +338,11 @@ mod tests {
             ("redis://app@cache", "redis://app@cache"),
             ("redis+unix://:secret@/run/redis.sock", "redis+unix://:(hidden)@/run/redis.sock"),
             ("redis:secret@cache", "redis:(hidden)@cache"),
+            ("file://u:secret@h/x", "file://u:(hidden)@h/x"),
+            ("postgres://u@h/db?sslmode=require&port=1", "postgres://u@h/db?sslmode=require&port=1"),
+            ("postgres://u@h/db?password=se@cret&port=1", "postgres://u@h/db?password=(hidden)&port=1"),
+            ("postgres://u@h/db?secret", "postgres://u@h/db?(hidden)"),
+            ("postgres://u:se?cret@h/db?host=/run", "postgres://u:(hidden)@h/db?host=/run"),
         ] {
             let url = Url::from(url);
             assert_eq!(url.to_string(), shown);

@@ -92,17 +92,24 @@ pub(super) async fn are_one(config: &Config) -> bool {
     }
 }
 
-/// Opens two stores to copy or move sessions from one to the other: each is `store.url` of its own settings. Of the old
-/// one nothing is made, where it is not there.
+/// Opens two stores to copy or move sessions from one to the other: each is `store.url` of its own settings, and is
+/// called by what stands before them. Of the old one nothing is made, where it is not there.
 ///
 /// # Errors
-/// As [`open`]; names the URL that can't be used.
-pub fn copying(from: &Config, to: &Config, manner: Manner, counts: &Counts) -> Result<Copying, Error> {
-    let of_url = |config: &Config, making: Making| {
-        making(config, counts)
-            .map_err(|(_, what)| Error::new(Kind::Refused, format!("{}: {what}", config.url)))
+/// As [`open`]; names the store that can't be used.
+pub fn copying(
+    (old_name, from): (&str, &Config),
+    (new_name, to): (&str, &Config),
+    manner: Manner,
+    counts: &Counts,
+) -> Result<Copying, Error> {
+    let of = |name, config, making: Making| {
+        making(config, counts).map_err(|(key, what)| {
+            let key = if key == "store.url" { name } else { key };
+            Error::new(Kind::Refused, format!("{key}: {what}"))
+        })
     };
-    let (old, new) = (of_url(from, existing)?, of_url(to, engine)?);
+    let (old, new) = (of(old_name, from, existing)?, of(new_name, to, engine)?);
     let between = Moving::new(old, new, Home::New, Clock::system(), counts.moved.clone());
     Ok(Copying::new(between, manner, from))
 }

@@ -171,15 +171,22 @@ fn stores_that_cant_be_copied_are_named() {
     let url = redis.url();
     for (from, to, expected) in [
         (&*url, &*url, "--from and --to are the same store"),
-        ("memory:", &url, "memory: lies in the sidecar's own process, which nobody else can look into"),
-        (&url, "reddis://a", "reddis://a: there are memory:"),
-        (&url, "file:", "file: names no folder"),
-        ("redis://127.0.0.1:1", &url, "127.0.0.1:1: Connection refused"),
-        ("memcache://127.0.0.1:1", &url, "this store can't list what lies in it"),
+        (
+            "memory:",
+            &url,
+            "--from: memory: lies in the sidecar's own process, which nobody else can look into",
+        ),
+        (&url, "reddis://a", "--to: there are memory:"),
+        (&url, "file:", "--to: names no folder"),
+        (&url, "file://u:hunter2@h/x", "--to: names no folder"),
+        ("postgres://u@h/db?password=hunter2", &url, "--from: has a query that is not known"),
+        ("redis://127.0.0.1:1", &url, "--from: 127.0.0.1:1: Connection refused"),
+        ("memcache://127.0.0.1:1", &url, "--from: this store can't list what lies in it"),
     ] {
         let output = coatroom(&["copy", "--from", from, "--to", to], &[]);
         assert_eq!(output.status.code(), Some(1), "{from} {to}");
         assert!(stderr(&output).contains(expected), "{}", stderr(&output));
+        assert!(!stderr(&output).contains("hunter2"), "{}", stderr(&output));
     }
     assert!(!Path::new("file:").exists());
     let settings = [

@@ -167,23 +167,24 @@ impl File {
     }
 }
 
-/// The folder of `store.url`, spelled in one way: a slash or a dot at its end would have a symbolic link followed.
+/// The folder of `store.url`, spelled in one way: a slash or a dot at its end would have a symbolic link followed. What is
+/// wrong is not quoted: somebody may have put a password there.
 fn path(config: &Config) -> Result<PathBuf, String> {
     let url = config.url.expose();
     let path = url.strip_prefix("file://").filter(|path| path.starts_with('/')).ok_or_else(|| {
-        format!("{url} names no folder: write three slashes and its path, file:///var/lib/coatroom/sessions")
+        "names no folder: write three slashes and its path, file:///var/lib/coatroom/sessions".to_owned()
     })?;
     if path.contains(['?', '#', '%']) {
-        return Err(format!("{url} has one of ? # %, which mean nothing here: name a folder without them"));
+        return Err("has one of ? # %, which mean nothing here: name a folder without them".to_owned());
     }
     let path: PathBuf = Path::new(path).components().collect();
     if path.components().any(|part| part == Component::ParentDir) {
-        return Err(format!(
-            "{url} has .. in it, which a symbolic link would lead elsewhere: write the path without"
-        ));
+        return Err(
+            "has .. in it, which a symbolic link would lead elsewhere: write the path without".to_owned()
+        );
     }
     if path.parent().is_none() {
-        return Err(format!("{url} is the root of the file system: name a folder of its own"));
+        return Err("is the root of the file system: name a folder of its own".to_owned());
     }
     Ok(path)
 }
