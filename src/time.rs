@@ -188,16 +188,18 @@ impl Length {
 
 impl fmt::Display for Length {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.subsec_millis() {
+        match self.0.subsec_nanos() {
             0 => write!(f, "{}s", self.0.as_secs()),
-            _ => write!(f, "{}ms", self.0.as_millis()),
+            nanos if nanos % 1_000_000 == 0 => write!(f, "{}ms", self.0.as_millis()),
+            nanos if nanos % 1000 == 0 => write!(f, "{}us", self.0.as_micros()),
+            _ => write!(f, "{}ns", self.0.as_nanos()),
         }
     }
 }
 
 impl Serialize for Length {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0.subsec_millis() {
+        match self.0.subsec_nanos() {
             0 => serializer.serialize_u64(self.0.as_secs()),
             _ => serializer.collect_str(self),
         }
@@ -254,6 +256,18 @@ mod tests {
         for bad in ["", "-1", "-5s", "soon", "1 month", "2 years"] {
             assert!(Length::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_length_is_read_as_it_was_written_however_short() {
+        for (text, written) in
+            [("1.5s", "1500ms"), ("90 s", "90s"), ("500us", "500us"), ("1001us", "1001us"), ("1ns", "1ns")]
+        {
+            let length = Length::parse(text).unwrap();
+            assert_eq!(length.to_string(), written);
+            assert_eq!(Length::parse(written), Ok(length));
+        }
+        assert_eq!(serde_json::to_value(Length::parse("500us").unwrap()).unwrap(), "500us");
     }
 
     #[test]
