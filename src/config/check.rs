@@ -96,6 +96,7 @@ fn lengths(config: &Config, report: &mut Report) {
         ("proxy.idle_timeout", proxy.idle_timeout),
         ("proxy.body_timeout", proxy.body_timeout),
         ("proxy.backend_idle_timeout", proxy.backend_idle_timeout),
+        ("proxy.backend_max_age", proxy.backend_max_age),
         ("proxy.tunnel_idle_timeout", proxy.tunnel_idle_timeout),
         ("proxy.drain_delay", proxy.drain_delay),
         ("proxy.drain_timeout", proxy.drain_timeout),
@@ -173,6 +174,10 @@ fn store(config: &Config, report: &mut Report) {
     report.positive("store.max_sessions", store.max_sessions);
     report.positive("store.max_bytes", store.max_bytes);
     report.positive("store.max_connections", store.max_connections);
+    if store.max_connections > sql::MOST_CONNECTIONS {
+        let what = format!("{} connections are more than any server takes", store.max_connections);
+        report.add("store.max_connections", what, format!("set it to {} or less", sql::MOST_CONNECTIONS));
+    }
     if let Interval::Every(length) = store.statement_timeout {
         report.some_time("store.statement_timeout", length);
     }

@@ -60,6 +60,9 @@ pub const SCHEMES: [&str; 4] = ["sqlite", "postgres", "postgresql", "mysql"];
 /// Why a setting can't be obeyed: the setting, and what is wrong with it and what to do.
 pub type Misfit = (&'static str, String);
 
+/// `store.max_connections` at most: more than any server takes from one of its clients.
+pub const MOST_CONNECTIONS: usize = 10_000;
+
 /// How often a statement is sent that a deadlock or a lock undid.
 const TRIES: u32 = 3;
 /// The pause before the second try; twice as long before the third.
