@@ -37,13 +37,17 @@ impl Secret {
     /// The secret of a setting that has a `_file` twin: the file's text without one trailing newline.
     ///
     /// # Errors
-    /// Says so when both are set, or names the file that can't be read.
+    /// Says so when both are set, or names the file that can't be read. What is a key and no file is not shown.
     pub fn of(here: &Self, file: &str) -> Result<Self, String> {
         match (here.is_empty(), file.is_empty()) {
             (_, true) => Ok(here.clone()),
             (false, false) => Err("is set both in place and as a file: remove one of them".to_owned()),
             (true, false) => {
-                let text = fs::read_to_string(Path::new(file)).map_err(|error| format!("{file}: {error}"))?;
+                let text =
+                    fs::read_to_string(Path::new(file)).map_err(|error| match Material::parse(file) {
+                        Ok(_) => "what stands there is a key, not the name of a file".to_owned(),
+                        Err(_) => format!("{file}: {error}"),
+                    })?;
                 let text =
                     text.strip_suffix('\n').map_or(&*text, |line| line.strip_suffix('\r').unwrap_or(line));
                 Ok(Self::new(text))

@@ -677,6 +677,11 @@ fn secrets_of_files_lose_one_newline_and_keys_are_one_a_line() {
     let found = lines(of_variables(&[("COATROOM__COOKIE__KEYS_FILE", keys.path().to_str().unwrap())]));
     let expected = "cookie.keys_file (COATROOM__COOKIE__KEYS_FILE): line 2 of the file: it is not base64: let coatroom keys generate make one";
     assert_eq!(found, [expected]);
+
+    let found = lines(of_variables(&[("COATROOM__COOKIE__KEYS_FILE", KEY)]));
+    let expected = "cookie.keys_file (COATROOM__COOKIE__KEYS_FILE): can't be read (what stands there is a key, not the name of a \
+                    file): name a file that can be";
+    assert_eq!(found, [expected]);
 }
 
 #[test]
