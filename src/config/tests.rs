@@ -778,6 +778,19 @@ fn a_problem_is_one_line() {
 }
 
 #[test]
+fn a_cache_is_suggested_that_there_may_be() {
+    let text = "store.url = 'file:///s'\nstore.commit_timeout = 3\nstore.cache = ";
+    for (cache, remedy) in [
+        ("'file:///c'", "choose one of memory:, redis:, "),
+        ("'sqlite:///c'", "choose one of memory:, redis:, "),
+        ("'redys://a'", "did you mean redis:?"),
+    ] {
+        let found = lines(of_text(&format!("{text}{cache}")));
+        assert!(found.len() == 1 && found[0].contains(remedy), "{found:?}");
+    }
+}
+
+#[test]
 fn what_is_seldom_meant_is_warned_of() {
     let quiet = "store.url is memory:";
     let sealed = |more: &str| format!("store.url = 'cookie:'\nstore.encryption_keys = ['{KEY}']\n{more}");

@@ -23,7 +23,12 @@ pub(super) fn check(store: &store::Config, report: &mut Report) {
     if redis::SCHEMES.contains(&scheme) {
         server(&of_cache, redis::Redis::check(&of_cache), report, Part::Cache);
     } else if of_cache.url.expose() != "memory:" {
-        report.add("store.cache", "is neither a Redis nor memory:", suggest(&format!("{scheme}:"), SCHEMES));
+        let fits = |written: &&str| {
+            let scheme = written.trim_end_matches(':');
+            scheme == "memory" || redis::SCHEMES.contains(&scheme)
+        };
+        let remedy = suggest(&format!("{scheme}:"), SCHEMES.into_iter().filter(fits));
+        report.add("store.cache", "is neither a Redis nor memory:", remedy);
     }
     let least = store.cache_lease.0 + BESIDES;
     if store.cache_on_error == CacheOnError::Wait && store.commit_timeout.0 < least {
