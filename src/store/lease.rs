@@ -12,7 +12,7 @@ use crate::session::{Key, Revision};
 use crate::time::Timestamp;
 
 /// Where it lies: not the beginning of a hash that anybody will ever see.
-const PLACE: Key = Key::from_bytes(*b"coatroom clears here");
+pub(super) const PLACE: Key = Key::from_bytes(*b"coatroom clears here");
 /// What lies there: no record, so that nothing takes it for a session.
 const VALUE: &[u8] = b"lease";
 

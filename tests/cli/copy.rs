@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{coatroom, stderr, stdout};
+use crate::support::child::until;
 use crate::support::database::table;
 use crate::support::{Backend, Brand, Browser, Database, Redis, Sidecar};
 
@@ -130,6 +131,22 @@ fn what_cant_be_read_is_named_and_stays() {
     let said = stderr(&output);
     assert!(said.contains("3031323334353637383930313233343536373839 is too short to be a record"), "{said}");
     assert!(redis.ask::<bool>(&["EXISTS", "coat:01234567890123456789"]));
+}
+
+#[test]
+fn what_sidecars_keep_for_themselves_is_no_session() {
+    let backend = Backend::obedient();
+    let (redis, folder) = (Redis::start(), tempfile::tempdir().expect("a folder"));
+    let url = format!("file://{}/sessions", folder.path().display());
+    let sidecar = Sidecar::keeping(&url, backend.address, |_| {});
+    let lease = folder.path().join("sessions/63/636f6174726f6f6d20636c656172732068657265");
+    until(|| lease.exists().then_some(()));
+    assert_eq!(sidecar.browser().ask(&[("X-Session-Set", "{\"a\":1}")]).row(), "create");
+    let said = copy(&url, &redis.url(), &["--move"]);
+    let expected = "sessions moved: 1; there already: 0; expired, ended or moved by others: 0; not moved, for something else \
+                    is there: 0; unreadable: 0; time: ";
+    assert!(said.starts_with(expected), "{said}");
+    assert!(lease.exists());
 }
 
 /// Nobody knows all the names of a store: it is asked.

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use coatroom::session::{Directive, Found, Key, Row, Token};
-use coatroom::store::engine::Engine as _;
+use bytes::Bytes;
+use coatroom::session::{Directive, Found, Key, Revision, Row, Token};
+use coatroom::store::engine::{Engine as _, Stored, Worth};
 use coatroom::store::memory::Memory;
 use coatroom::store::moving::{Fate, Home, Moving};
 use coatroom::store::{Failed, Kind};
@@ -235,6 +236,22 @@ async fn what_is_copied_stays_what_it_was_and_what_is_there_is_left_alone() {
     // It has expired.
     one.rig.wait(super::support::AGE);
     assert_eq!(copy(&c).await, Fate::Ended);
+}
+
+#[tokio::test]
+async fn what_is_no_record_is_told_and_left_where_it_is() {
+    let one = Watched::new(Home::Old);
+    let (copier, _) = one.copier();
+    for (n, text) in (0..).zip(["1:zz", "s1", "something that somebody else has put there"]) {
+        let key = Key::from_bytes([n; 20]);
+        let value = Bytes::from_static(text.as_bytes());
+        let odd =
+            Stored { value, revision: Revision::from_bits(7).unwrap(), until: one.rig.now().plus(secs(60)) };
+        assert_eq!(one.old.engine().add(&key, odd.clone(), Worth::Known).await, Ok(true));
+        assert_eq!(copier.copy(&key).await.unwrap_err().kind, Kind::Corrupt, "{text}");
+        assert_eq!(copier.bring(&key).await.unwrap_err().kind, Kind::Corrupt, "{text}");
+        assert_eq!(one.old.engine().get(&key).await, Ok(Some(odd)));
+    }
 }
 
 #[tokio::test]

@@ -55,8 +55,16 @@ impl Unreadable {
 
 /// Are these bytes a session, not the memory of an ended one? For counting, without a key; nothing else is checked.
 pub fn is_session(value: &[u8]) -> bool {
-    let kind = if sealed::is_sealed(value) { sealed::KIND } else { native::KIND };
-    value.get(kind).is_some_and(|kind| native::is_session(*kind))
+    kind(value).is_some_and(native::is_session)
+}
+
+/// Are they the memory of an ended one? Likewise.
+pub fn is_end(value: &[u8]) -> bool {
+    kind(value).is_some_and(native::is_end)
+}
+
+fn kind(value: &[u8]) -> Option<u8> {
+    value.get(if sealed::is_sealed(value) { sealed::KIND } else { native::KIND }).copied()
 }
 
 impl Codec {

@@ -64,6 +64,11 @@ pub(super) const fn is_session(kind: u8) -> bool {
     kind == b'L'
 }
 
+/// Is this the kind of the memory of an ended session?
+pub(super) const fn is_end(kind: u8) -> bool {
+    matches!(kind, b'F' | b'C')
+}
+
 /// Writes what is to be kept under a key.
 pub fn encode(key: &Key, entry: &Entry, history: &History) -> Bytes {
     let mut bytes = write(KIND, entry, history);

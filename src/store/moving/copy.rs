@@ -3,8 +3,8 @@
 use super::entry::Entry;
 use super::{Moving, TRIES, busy};
 use crate::session::Key;
-use crate::store::Error;
 use crate::store::engine::{Engine, Stored, Swap, Worth};
+use crate::store::{Error, Kind, codec};
 
 /// What became of one that was to be copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ impl<O: Engine, N: Engine> Moving<O, N> {
     /// Adds a session of the old store to the new one, if there is nothing. The old store keeps it.
     ///
     /// # Errors
-    /// If one of them can't say: then it may have been copied.
+    /// If one of them can't say: then it may have been copied. [`Kind::Corrupt`] of what can't be read, and stays.
     pub async fn copy(&self, key: &Key) -> Result<Fate, Error> {
         for _ in 0..TRIES {
             let Some(session) = self.session(key).await? else { return Ok(Fate::Ended) };
@@ -59,7 +59,7 @@ impl<O: Engine, N: Engine> Moving<O, N> {
     /// Moves a session of the old store to the new one, whatever copy of it is there.
     ///
     /// # Errors
-    /// If one of them can't say: then it may have been moved.
+    /// If one of them can't say: then it may have been moved. [`Kind::Corrupt`] of what can't be read, and stays.
     pub async fn bring(&self, key: &Key) -> Result<Fate, Error> {
         for _ in 0..TRIES {
             let Some(there) = self.old.get(key).await? else { return Ok(Fate::Ended) };
@@ -74,6 +74,9 @@ impl<O: Engine, N: Engine> Moving<O, N> {
                         return Ok(Fate::Done);
                     }
                 }
+                Entry::Other if there.until > self.clock.now() => {
+                    return ended(key, &there).map(|()| Fate::Ended);
+                }
                 _ => return Ok(Fate::Ended),
             }
         }
@@ -83,7 +86,19 @@ impl<O: Engine, N: Engine> Moving<O, N> {
     /// A session that lives in the old store.
     async fn session(&self, key: &Key) -> Result<Option<Stored>, Error> {
         let now = self.clock.now();
-        let found = self.old.get(key).await?;
-        Ok(found.filter(|found| found.until > now && Entry::of(found) == Entry::Session))
+        let Some(found) = self.old.get(key).await?.filter(|found| found.until > now) else { return Ok(None) };
+        match Entry::of(&found) {
+            Entry::Session => Ok(Some(found)),
+            Entry::Other => ended(key, &found).map(|()| None),
+            Entry::Leaving(_) | Entry::Place | Entry::Nothing => Ok(None),
+        }
     }
+}
+
+/// What is no session has to be the memory of one, or nobody can say what it was.
+fn ended(key: &Key, found: &Stored) -> Result<(), Error> {
+    if codec::is_end(&found.value) {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Corrupt, format!("the record {key} is neither a session nor the memory of one")))
 }

@@ -19,7 +19,7 @@ use crate::session::{Key, Revision};
 use crate::store::boxed::Boxed;
 use crate::store::engine::{Engine as _, Stored, Swap, Worth};
 use crate::store::write::new_revision;
-use crate::store::{Config, Error, Kind};
+use crate::store::{Config, Error, Kind, lease};
 
 /// Sessions that are under way at once.
 const AT_ONCE: usize = 16;
@@ -137,7 +137,8 @@ impl Copying {
         let (mut whole, mut mine) = (after.is_none(), 0);
         loop {
             let page = self.between.old.scan(after.as_deref()).await?;
-            let mut keys = page.keys.into_iter().filter(|key| *key != PLACE);
+            // What sidecars and we keep for ourselves is no session that could be left behind.
+            let mut keys = page.keys.into_iter().filter(|key| ![PLACE, lease::PLACE].contains(key));
             let mut tasks = JoinSet::new();
             loop {
                 while tasks.len() < AT_ONCE
