@@ -262,6 +262,18 @@ async fn a_server_that_runs_no_writing_script_any_longer_is_looked_for_anew() {
     timeout(secs(30), again).await.expect("its connection is given up");
 }
 
+/// It says that it has lost the server, which may have done what it was asked before.
+#[tokio::test]
+async fn a_write_that_a_proxy_has_no_answer_to_may_have_been_done() {
+    let proxy = Puppet::new(|words| {
+        ["GET", "SET", "EVALSHA"].contains(&&*words[0]).then(|| "-ERR Connection timed out".to_owned())
+    });
+    let engine = counted_at(&format!("redis://{}", proxy.address)).0;
+    assert_eq!(ill(engine.get(&key(1)).await), Kind::Refused);
+    assert_eq!(ill(engine.add(&key(1), stored(1), KNOWN).await), Kind::Broken);
+    assert_eq!(ill(engine.replace(&key(1), revision(1), stored(2), KNOWN).await), Kind::Broken);
+}
+
 /// They would go on reading from it.
 #[tokio::test]
 async fn what_one_worker_hears_of_a_demoted_server_moves_the_others_too() {

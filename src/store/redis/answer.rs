@@ -31,6 +31,22 @@ const TEXTS: [(&str, Kind); 3] = [
     ("AUTH <password> called without any password", Kind::NoAuth),
 ];
 
+/// How an error without a code of its own begins by which Redis says that it won't do what it is asked, or that it has
+/// stopped a script before its first write.
+const REFUSALS: [&str; 11] = [
+    "unknown command",
+    "wrong number of arguments",
+    "syntax error",
+    "invalid expire time",
+    "value is not an integer",
+    "max number of clients",
+    "Protocol error",
+    "Error compiling script",
+    "Error running script",
+    "Script killed by user",
+    "user_script:",
+];
+
 /// Where a server begins to quote what it was sent, which may be a password or a session.
 const QUOTATION: &str = ", with args beginning with";
 
@@ -71,6 +87,15 @@ impl Said {
         let text = || TEXTS.iter().find(|(text, _)| detail.contains(text));
         known.or_else(inner).or_else(text).map_or(Kind::Refused, |(_, kind)| *kind)
     }
+
+    /// Is it a server's own way of saying that it won't? A proxy before one says in other words that it has lost it, and
+    /// then nobody knows what that one has done.
+    fn is_refusal(&self) -> bool {
+        let Self { code, detail } = self;
+        let has_code = code != "ERR" && code.bytes().all(|byte| byte.is_ascii_uppercase());
+        let is_known = || code == "ERR" && REFUSALS.iter().any(|begin| detail.starts_with(begin));
+        has_code || self.kind() != Kind::Refused || is_known()
+    }
 }
 
 impl From<Said> for Error {
@@ -97,6 +122,17 @@ pub(super) fn value(answer: Value) -> Result<Value, Error> {
     match Said::of(&answer) {
         Some(said) => Err(said.into()),
         None => Ok(answer),
+    }
+}
+
+/// The same of an answer to a write.
+///
+/// # Errors
+/// As [`value`]; `Broken` where what was said does not mean that nothing was done.
+pub(super) fn written(answer: Value) -> Result<Value, Error> {
+    match Said::of(&answer) {
+        Some(said) if !said.is_refusal() => Err(Error { kind: Kind::Broken, ..said.into() }),
+        _ => value(answer),
     }
 }
 
@@ -169,6 +205,34 @@ mod tests {
             ("ERR", "max number of clients reached", Kind::Refused),
         ] {
             assert_eq!(Said::new(code, Some(detail)).kind(), kind, "{code} {detail}");
+        }
+    }
+
+    /// What Redis says that does nothing, and what Envoy and twemproxy say of one that they have lost.
+    #[test]
+    fn a_write_was_not_done_where_the_server_itself_says_so() {
+        for (line, done) in [
+            ("-ERR unknown command 'EVALSHA', with args beginning with: ", Kind::Refused),
+            ("-ERR wrong number of arguments for 'set' command", Kind::Refused),
+            ("-ERR max number of clients reached", Kind::Refused),
+            (
+                "-ERR Error running script (call to f_bd6f): @user_script:4: Script killed by user",
+                Kind::Refused,
+            ),
+            ("-ERR Error compiling script (new function): user_script:1: '=' expected", Kind::Refused),
+            ("-ERR ACL failure in script: User app has no permissions", Kind::NoPermission),
+            ("-NOREPLICAS Not enough good replicas to write.", Kind::Refused),
+            ("-CROSSSLOT Keys in request don't hash to the same slot", Kind::Refused),
+            ("-MOVED 3999 127.0.0.1:6381", Kind::Refused),
+            ("-READONLY You can't write against a read only replica.", Kind::ReadOnly),
+            ("-ERR Connection timed out", Kind::Broken),
+            ("-ERR Connection reset by peer", Kind::Broken),
+            ("-upstream failure", Kind::Broken),
+            ("-upstream protocol error", Kind::Broken),
+            ("-no upstream host", Kind::Broken),
+        ] {
+            let answer = redis::parse_redis_value(format!("{line}\r\n").as_bytes()).unwrap();
+            assert_eq!(written(answer).unwrap_err().kind, done, "{line}");
         }
     }
 

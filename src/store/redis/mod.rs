@@ -197,7 +197,7 @@ impl Redis {
         if answer::is_no_script(&answer) {
             answer = self.write(&place, &command("EVAL", script.text)).await?;
         }
-        match answer::value(answer)? {
+        match answer::written(answer)? {
             Value::Int(0) => Ok(Swap::Gone),
             Value::Int(1) => Ok(Swap::Changed),
             Value::Int(2) => Ok(Swap::Done),
@@ -271,7 +271,7 @@ impl Engine for Redis {
         let (value, ttl) = self.kept(&new);
         let (mut set, place) = (redis::cmd("SET"), self.place(key));
         set.arg(&place).arg(value).arg("NX").arg("PX").arg(ttl);
-        match answer::value(self.write(&place, &set).await?)? {
+        match answer::written(self.write(&place, &set).await?)? {
             Value::Okay => Ok(true),
             Value::Nil => Ok(false),
             other => Err(odd(&other)),
