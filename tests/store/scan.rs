@@ -1,6 +1,7 @@
 //! Listing what lies in a medium.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use bytes::Bytes;
 use coatroom::session::Key;
@@ -10,7 +11,7 @@ use coatroom::time::Clock;
 use tokio::task::JoinSet;
 
 use super::support::{AGE, key, revision};
-use crate::support::Redis as Server;
+use crate::support::{Puppet, Redis as Server};
 
 /// Puts so many sessions there, and lists them page by page; what was listed before may be listed anew.
 async fn lists(engine: impl Engine, many: u64) {
@@ -119,6 +120,26 @@ async fn a_redis_that_was_restarted_is_listed_from_the_beginning() {
     assert_eq!(again, all);
     let error = engine(&server).scan(Some("17")).await.unwrap_err();
     assert_eq!(error.detail, "\"17\" is no cursor of Redis: begin again");
+}
+
+/// The name of a server leads to another process in the middle of the last page.
+#[tokio::test]
+async fn a_redis_whose_last_page_came_from_another_process_is_listed_from_the_beginning() {
+    let restarted = AtomicBool::new(false);
+    let server = Puppet::new(move |words| match &*words[0] {
+        "INFO" => {
+            let id = if restarted.load(Relaxed) { "b" } else { "a" };
+            Some(format!("$8\r\nrun_id:{id}"))
+        }
+        "SCAN" => {
+            restarted.store(true, Relaxed);
+            Some("*2\r\n$1\r\n0\r\n*0".to_owned())
+        }
+        _ => None,
+    });
+    let (_, cursors) =
+        listed(&super::redis::apart(&format!("redis://{}", server.address), |_| {}), None).await;
+    assert_eq!(cursors, ["b:0:0"]);
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! Which keys there are, server by server.
 //!
 //! A cursor of `SCAN` means something to the process that gave it and to nobody else: after a restart or a failover it
-//! would leave keys out. So ours says which processes serve, and where they are others by now it begins again. A slot
+//! would leave keys out. So ours says which processes serve, and where they are others by now, or are when all has been
+//! told, it begins again. A slot
 //! that is on its way from one server to another meanwhile may be missed: that is for whoever moves it to avoid.
 
 use redis::{Cmd, Value};
@@ -75,19 +76,15 @@ pub(super) async fn scan(route: &Route, prefix: &[u8], after: Option<&str>) -> R
             links.servers().await?.into_iter().map(|address| Server::One(links, address)).collect()
         }
     };
-    let mut ids = Vec::new();
-    for server in &servers {
-        ids.push(server.run_id().await?);
-    }
-    let ids = ids.join(",");
-    let begin = Cursor { servers: ids.clone(), server: 0, cursor: 0 };
+    let ids = run_ids(&servers).await?;
+    let begin = |ids| Cursor { servers: ids, server: 0, cursor: 0 };
     let at = match after {
-        None => begin,
+        None => begin(ids.clone()),
         Some(after) => {
             let at = Cursor::read(after).ok_or_else(|| {
                 Error::new(Kind::Refused, format!("{after:?} is no cursor of Redis: begin again"))
             })?;
-            if at.servers == ids { at } else { begin }
+            if at.servers == ids { at } else { begin(ids.clone()) }
         }
     };
     let Some(server) = servers.get(at.server) else { return Ok(Page::default()) };
@@ -96,8 +93,23 @@ pub(super) async fn scan(route: &Route, prefix: &[u8], after: Option<&str>) -> R
     let answer = server.ask(&command).await?;
     let Some((cursor, keys)) = read(&answer, prefix) else { return Err(odd(&answer)) };
     let server = at.server + usize::from(cursor == 0);
-    let next = (server < servers.len()).then(|| Cursor { servers: ids, server, cursor }.text());
-    Ok(Page { keys, next })
+    let next = if server < servers.len() {
+        Some(Cursor { servers: ids, server, cursor })
+    } else {
+        // Another process than the one that was asked first may have told this.
+        let now = run_ids(&servers).await?;
+        (now != ids).then(|| begin(now))
+    };
+    Ok(Page { keys, next: next.map(|next| next.text()) })
+}
+
+/// What names the processes of these servers.
+async fn run_ids(servers: &[Server<'_>]) -> Result<String, Error> {
+    let mut ids = Vec::new();
+    for server in servers {
+        ids.push(server.run_id().await?);
+    }
+    Ok(ids.join(","))
 }
 
 /// What matches all that begins with these bytes, and nothing else.
