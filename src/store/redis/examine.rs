@@ -93,6 +93,7 @@ async fn talk(
     findings.extend(trial::run(&mut asked, target, config, part).await?);
     let serves = findings.is_empty();
     findings.extend(server.durability());
+    findings.extend(server.laxity());
     findings.extend(server.room());
     findings.extend(server.unseen(target).filter(|_| serves));
     Ok(())

@@ -11,7 +11,11 @@ use crate::store::redis::answer::Said;
 use crate::store::redis::target::{Place, Target};
 
 /// Settings of the server that `INFO` doesn't tell.
-const SETTINGS: [&str; 3] = ["appendfsync", "no-appendfsync-on-rewrite", "save"];
+const SETTINGS: [&str; 4] = ["appendfsync", "no-appendfsync-on-rewrite", "save", LEAST_REPLICAS];
+/// The setting that refuses writes while there are fewer replicas.
+const LEAST_REPLICAS: &str = "min-replicas-to-write";
+/// The first version in which it refuses scripts too.
+const REFUSES_SCRIPTS: (u64, u64) = (7, 0);
 /// The oldest version that is known to do.
 const OLDEST: (u64, u64) = (6, 2);
 /// What makes an acknowledged change one that stays.
@@ -59,6 +63,13 @@ impl Server {
         self.settings.get(name).map(String::as_str)
     }
 
+    /// Is it older than this version, as far as it says so?
+    fn is_before(&self, version: (u64, u64)) -> bool {
+        let mut numbers =
+            self.info("redis_version").split('.').map_while(|number| number.parse::<u64>().ok());
+        matches!((numbers.next(), numbers.next()), (Some(major), Some(minor)) if (major, minor) < version)
+    }
+
     /// Why it can keep no sessions, where it says so itself.
     pub(super) fn illness(&self, place: &Place, part: Part<'_>) -> Option<Finding> {
         if self.info("redis_mode") == "sentinel" {
@@ -69,12 +80,8 @@ impl Server {
                 "name the Redis that it watches, or write redis+sentinel://",
             ));
         }
-        let version = self.info("redis_version");
-        let mut numbers = version.split('.').map_while(|number| number.parse::<u64>().ok());
-        if let (Some(major), Some(minor)) = (numbers.next(), numbers.next())
-            && (major, minor) < OLDEST
-        {
-            return Some(old(place, version));
+        if self.is_before(OLDEST) {
+            return Some(old(place, self.info("redis_version")));
         }
         if self.info("cluster_enabled") == "1" && !matches!(part, Part::Node(..)) {
             return Some(clustered(place));
@@ -117,6 +124,18 @@ impl Server {
             _ => return None,
         };
         Some(Finding::warning(URL, what, remedy))
+    }
+
+    /// What it takes although it is set not to.
+    pub(super) fn laxity(&self) -> Option<Finding> {
+        let least = self.setting(LEAST_REPLICAS).filter(|least| *least != "0")?;
+        self.is_before(REFUSES_SCRIPTS).then(|| {
+            let version = self.info("redis_version");
+            let what = format!(
+                "{LEAST_REPLICAS} is {least} there, but Redis {version} takes scripts, which most changes are, with fewer"
+            );
+            Finding::warning(URL, what, "use Redis 7.0 or newer, or set store.wait_replicas")
+        })
     }
 
     /// What it does when it is full.
@@ -198,6 +217,21 @@ mod tests {
             let found = server(info).illness(&Place::Unix(PathBuf::from("/s")), Part::Alone);
             assert_eq!(found.as_ref().map(|found| &*found.what), expected, "{info}");
             assert!(found.is_none_or(|found| found.weight == Weight::Problem));
+        }
+    }
+
+    #[test]
+    fn a_server_that_holds_no_script_back_for_want_of_replicas_is_named() {
+        for (version, least, warned) in [
+            ("6.2.14", Some("1"), true),
+            ("6.2.14", Some("0"), false),
+            ("6.2.14", None, false),
+            ("7.0.0", Some("1"), false),
+            ("unstable", Some("1"), false),
+        ] {
+            let mut server = server(&format!("redis_version:{version}"));
+            server.settings.extend(least.map(|least| (LEAST_REPLICAS.to_owned(), least.to_owned())));
+            assert_eq!(server.laxity().is_some(), warned, "{version} {least:?}");
         }
     }
 
