@@ -140,9 +140,9 @@ pub trait Engine: Send + Sync + 'static {
     /// Makes sure of what was found when the outcome of a write was looked for: `seen` lies there, `None` for nothing.
     /// `false` if that is so no longer.
     ///
-    /// A medium that copies itself may show what would not survive the loss of a server. An acknowledged write is told
-    /// to all the copies that it has to reach, one whose answer was lost perhaps to none: here it is told again.
-    /// Other media have nothing to do.
+    /// A medium that copies itself may show what would not survive the loss of a server, and a disk what would not
+    /// survive a crash. An acknowledged write is told to all the copies that it has to reach, one whose answer was lost
+    /// perhaps to none: here it is told again. Other media have nothing to do.
     fn confirm(&self, _: &Key, _: Option<Revision>) -> impl Future<Output = Result<bool, Error>> + Send {
         std::future::ready(Ok(true))
     }

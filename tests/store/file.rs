@@ -389,6 +389,24 @@ async fn a_lock_that_somebody_keeps_is_an_error_for_its_shard_alone() {
     assert_eq!(engine.replace(&key(1), revision(1), stored(2), KNOWN).await, Ok(Swap::Done));
 }
 
+/// What became of a write is looked for under the lock, so that nobody is in the midst of changing it.
+#[tokio::test]
+async fn what_is_made_sure_of_is_what_lies_there() {
+    let (_parent, folder, engine) = filled().await;
+    assert_eq!(engine.confirm(&key(1), Some(revision(1))).await, Ok(true));
+    for seen in [None, Some(revision(2))] {
+        assert_eq!(engine.confirm(&key(1), seen).await, Ok(false), "{seen:?}");
+    }
+    let lock = fs::File::open(place(&folder, 1).with_file_name(".lock")).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    let hasty = patient(&folder, Duration::from_millis(100));
+    assert_eq!(hasty.confirm(&key(1), Some(revision(1))).await.unwrap_err().kind, Kind::Busy);
+    flock(&lock, FlockOperation::Unlock).unwrap();
+    assert_eq!(engine.remove(&key(1), revision(1)).await, Ok(Swap::Done));
+    assert_eq!(engine.confirm(&key(1), None).await, Ok(true));
+    assert_eq!(engine.confirm(&key(1), Some(revision(1))).await, Ok(false));
+}
+
 /// On some file systems a list may miss what is renamed meanwhile.
 #[tokio::test]
 async fn keys_are_told_while_nobody_writes_and_no_shard_is_made_for_it() {

@@ -221,6 +221,18 @@ impl Engine for File {
         self.swap(key, seen, |shard, key, _| shard.remove(key)).await
     }
 
+    /// It may lie there, or not, while the disk does not know: whoever wrote it was not told that the disk does.
+    async fn confirm(&self, key: &Key, seen: Option<Revision>) -> Result<bool, Error> {
+        let confirm = move |shard: &Shard, key: &Key| {
+            let there = shard.find(key)?;
+            if there.as_ref().map(|there| there.head.revision) != seen {
+                return Ok(false);
+            }
+            shard.keep(key, there.as_ref()).map(|()| true)
+        };
+        self.write(key, confirm).await
+    }
+
     async fn clear_expired(&self, now: Timestamp, batch: usize) -> Result<Cleared, Error> {
         let mut all = Cleared::default();
         let more = self.clear(now, batch, &mut all).await;

@@ -127,13 +127,23 @@ impl Shard {
         unlinked.map_err(|errno| unsure(key, errno))
     }
 
+    /// Waits until the disk has what lies under a key, or that nothing does.
+    pub(super) fn keep(&self, key: &Key, there: Option<&There>) -> Result<(), Error> {
+        if let Some(there) = there {
+            rustix::fs::fsync(&there.file).map_err(|errno| unkept(key, errno))?;
+        }
+        self.settle(key)
+    }
+
     /// Waits until the disk knows which files there are.
     fn settle(&self, key: &Key) -> Result<(), Error> {
-        rustix::fs::fsync(&self.folder).map_err(|errno| {
-            let what = failed(format_args!("the disk does not say that it has the file of {key}"), errno);
-            Error::new(Kind::OutcomeUnknown, what.detail)
-        })
+        rustix::fs::fsync(&self.folder).map_err(|errno| unkept(key, errno))
     }
+}
+
+fn unkept(key: &Key, errno: Errno) -> Error {
+    let what = failed(format_args!("the disk does not say that it has the file of {key}"), errno);
+    Error::new(Kind::OutcomeUnknown, what.detail)
 }
 
 /// A name that could not be changed, unless it was: a file system whose other half is away (FUSE), or whose journal ends
