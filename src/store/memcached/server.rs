@@ -115,6 +115,16 @@ impl Server {
     }
 }
 
+/// Is it older than what we speak? Whoever builds one may write more behind each number (`1.6.21-5-gabc`).
+fn is_old(version: &str) -> bool {
+    let number = |part: &str| {
+        let digits = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
+        part[..digits].parse().ok()
+    };
+    let numbers: Vec<u32> = version.split('.').map_while(number).collect();
+    !numbers.is_empty() && numbers[..] < OLDEST[..]
+}
+
 impl Open for Server {
     type Connection = Connection;
     type Place = ();
@@ -140,8 +150,7 @@ impl Stream {
         let line = self.line().await?;
         sent.map_err(|error| Failure::Lost(error.to_string()))?;
         let version = line.strip_prefix("VERSION ").ok_or(Failure::Stranger)?.to_owned();
-        let numbers: Vec<u32> = version.split('.').map_while(|part| part.parse().ok()).collect();
-        if !numbers.is_empty() && numbers[..] < OLDEST[..] {
+        if is_old(&version) {
             return Err(Failure::Old(version));
         }
         if self.line().await? != "MN" {
@@ -194,6 +203,29 @@ impl Stream {
                 Ok(_) => {}
                 Err(error) => return Err(Failure::Lost(error.to_string())),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_read_whatever_its_builder_wrote_behind_it() {
+        for (version, old) in [
+            ("1.6.12", false),
+            ("1.6.21-5-gabc", false),
+            ("1.6.18_x", false),
+            ("1.10.0", false),
+            ("2", false),
+            ("unknown", false),
+            ("1.6.9", true),
+            ("1.6.9-13-gabc", true),
+            ("1.6.x", true),
+            ("1.5.22", true),
+        ] {
+            assert_eq!(is_old(version), old, "{version}");
         }
     }
 }
