@@ -4,6 +4,7 @@
 //! memcache://host[:port][,host[:port]…]
 //! ```
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::ring::{PORT, Ring};
@@ -47,8 +48,11 @@ impl Servers {
         for place in rest.split(',') {
             let mut host =
                 Host::parse(place, PORT).ok_or_else(|| url("has no hosts that can be understood"))?;
-            // All who share sessions have the same ring, however they write a name.
-            host.name.make_ascii_lowercase();
+            // All who share sessions have the same ring, however they write a name or an address.
+            host.name = match host.name.parse::<IpAddr>() {
+                Ok(address) => address.to_canonical().to_string(),
+                Err(_) => host.name.to_ascii_lowercase(),
+            };
             if hosts.contains(&host) {
                 return Err(url("names a server twice"));
             }
@@ -107,6 +111,8 @@ mod tests {
                 &["a:11211", "b:7000", "[::1]:7000", "10.0.0.7:11211"],
             ),
             ("memcache://a:1,a:2", &["a:1", "a:2"]),
+            ("memcache://[::1]:7000,[::1:7000]", &["[::1]:7000", "[::1:7000]:11211"]),
+            ("memcache://[0:0::AB]", &["[::ab]:11211"]),
         ] {
             let servers = servers(url).unwrap_or_else(|(key, what)| panic!("{url}: {key}: {what}"));
             let shown: Vec<_> = servers.all.iter().map(|server| server.0.to_string()).collect();
@@ -131,6 +137,9 @@ mod tests {
             "memcache://cache?cache",
             "memcache://cache,cache:11211",
             "memcache://cache,CACHE",
+            "memcache://[::1]:7000,[0::1]:7000",
+            "memcache://[fe80::a],[FE80:0::A]",
+            "memcache://10.0.0.7,[::ffff:10.0.0.7]",
         ] {
             let (key, what) = servers(url).err().unwrap_or_else(|| panic!("{url} is none"));
             assert_eq!(key, "store.url");
