@@ -60,13 +60,20 @@ impl Host {
         self.name == "localhost" || self.name.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
     }
 
+    /// Where it is, by all that its name means.
+    ///
+    /// # Errors
+    /// If nobody knows the name.
+    pub(super) async fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        Ok(lookup_host((&*self.name, self.port)).await?.collect())
+    }
+
     /// A connection, no word said.
     ///
     /// # Errors
     /// Why there is none.
     pub(super) async fn reach(&self) -> Result<TcpStream, Unreached> {
-        let addresses: Vec<SocketAddr> =
-            lookup_host((&*self.name, self.port)).await.map_err(Unreached::Name)?.collect();
+        let addresses = self.addresses().await.map_err(Unreached::Name)?;
         let stream = TcpStream::connect(&addresses[..]).await.map_err(Unreached::Away)?;
         let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3);
         let set = |stream: &TcpStream| -> io::Result<()> {

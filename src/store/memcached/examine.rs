@@ -3,7 +3,9 @@
 mod trial;
 mod unreached;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,10 +71,30 @@ pub(in crate::store) async fn examine(config: &Config, largest: usize) -> Vec<Fi
 async fn ask(server: &Server, largest: usize) -> Result<Vec<Finding>, Finding> {
     let explain = |failure| unreached::explain(server, failure);
     let (mut stream, facts) = server.greet().await.map_err(explain)?;
+    let looked =
+        timeout(TALK, server.0.addresses()).await.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
+    let addresses = looked.map_err(|error| explain(Failure::Name(error)))?;
+    if let Some(problem) = several(server, addresses.iter().map(SocketAddr::ip)) {
+        return Err(problem);
+    }
     let stats = timeout(TALK, stream.stats()).await.unwrap_or(Err(Failure::Silent)).map_err(explain)?;
     let now = Clock::system().now().as_secs();
     let found = [items(server, &facts, largest), room(server, &facts, &stats), clock(server, &stats, now)];
     Ok(found.into_iter().flatten().collect())
+}
+
+/// Does the name mean several servers? One that has an address of either family is one.
+fn several(server: &Server, addresses: impl Iterator<Item = IpAddr>) -> Option<Finding> {
+    let (old, new): (BTreeSet<_>, BTreeSet<_>) = addresses.partition(IpAddr::is_ipv4);
+    let most = if old.len() > 1 { old } else { new };
+    (most.len() > 1).then(|| {
+        let shown: Vec<_> = most.iter().map(ToString::to_string).collect();
+        let what = format!(
+            "{server} is at {}: each worker would ask another one, and find there what was ended elsewhere",
+            shown.join(" and ")
+        );
+        Finding::problem(URL, what, "name each server by a name of its own, with commas between them")
+    })
 }
 
 /// Does it take the largest session?
@@ -157,6 +179,26 @@ mod tests {
             assert_eq!(found, expected, "{time}");
         }
         assert_eq!(clock(&server(), &said(&[]), 1000), None);
+    }
+
+    #[test]
+    fn a_name_of_several_servers_is_a_problem_and_one_of_both_families_is_none() {
+        for (addresses, expected) in [
+            (&["10.0.0.7"][..], None),
+            (&["::1", "127.0.0.1"], None),
+            (&["10.0.0.7", "10.0.0.7"], None),
+            (&["10.0.0.7", "fd00::7", "10.0.0.8"], Some("10.0.0.7 and 10.0.0.8")),
+            (&["fd00::8", "fd00::7", "10.0.0.7"], Some("fd00::7 and fd00::8")),
+        ] {
+            let found = several(&server(), addresses.iter().map(|address| address.parse().unwrap()));
+            let found = found.map(|found| found.what);
+            let expected = expected.map(|shown| format!("memcached cache:11211 is at {shown}: "));
+            assert!(
+                found.iter().zip(&expected).all(|(found, expected)| found.starts_with(expected)),
+                "{found:?}"
+            );
+            assert_eq!(found.is_some(), expected.is_some(), "{addresses:?}");
+        }
     }
 
     /// A proxy tells neither.
