@@ -129,6 +129,12 @@ fn what_would_lose_sessions_some_day_is_warned_of() {
     );
     assert!(good && lines[0] == expected, "{lines:?}");
 
+    let disk = tempfile::NamedTempFile::new().expect("a file");
+    let server = Memcached::with(&["-o", &format!("ext_path={}:64m", disk.path().display())]);
+    let (good, lines) = said(&server.url(), &[]);
+    let line = lines.iter().find(|line| line.contains("moves items to a disk (extstore)"));
+    assert!(good && line.is_some_and(|line| line.ends_with("start it without ext_path")), "{lines:?}");
+
     let server = Memcached::with(&["-m", "2"]);
     let mut n = 0;
     while server.stat("evictions") == 0 {

@@ -79,7 +79,12 @@ async fn ask(server: &Server, largest: usize) -> Result<Vec<Finding>, Finding> {
     }
     let stats = timeout(TALK, stream.stats()).await.unwrap_or(Err(Failure::Silent)).map_err(explain)?;
     let now = Clock::system().now().as_secs();
-    let found = [items(server, &facts, largest), room(server, &facts, &stats), clock(server, &stats, now)];
+    let found = [
+        items(server, &facts, largest),
+        room(server, &facts, &stats),
+        disk(server, &stats),
+        clock(server, &stats, now),
+    ];
     Ok(found.into_iter().flatten().collect())
 }
 
@@ -132,6 +137,15 @@ fn room(server: &Server, facts: &Facts, stats: &BTreeMap<String, String>) -> Opt
         None => return None,
     };
     Some(Finding::warning(URL, what, remedy))
+}
+
+/// Does it keep items on a disk (extstore)?
+fn disk(server: &Server, stats: &BTreeMap<String, String>) -> Option<Finding> {
+    stats.contains_key("extstore_limit_maxbytes").then(|| {
+        let what =
+            format!("{server} moves items to a disk (extstore), under which no session was ever tried");
+        Finding::warning(URL, what, "start it without ext_path")
+    })
 }
 
 /// Sessions end by its clock too.
