@@ -341,6 +341,11 @@ fn a_file_that_cannot_be_used_is_told() {
     assert_eq!(left, 2, "whoever looks makes nothing that another user would find");
     migrate(&of("s.db"), &[]);
     assert_eq!(said(&of("s.db"), &[]), (true, vec![]));
+    assert_eq!(
+        fs::read_dir(folder.path()).expect("a folder").count(),
+        left + 1,
+        "and nothing beside the file"
+    );
     let mut holder = Command::new("python3")
         .args(["-c", "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('BEGIN IMMEDIATE'); print(flush=True); sys.stdin.read()"])
         .arg(folder.path().join("s.db"))

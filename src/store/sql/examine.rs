@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use aws_lc_rs::rand;
 use data_encoding::HEXLOWER;
+use sqlx::Connection as _;
 use tokio::time::timeout;
 
 use self::explain::Step;
@@ -95,6 +96,8 @@ async fn of<D: Told>(database: D, create: bool) -> Vec<Finding> {
         Ok(Err((step, error))) => findings.push(explain::refused(&database, step, &error)),
         Err(_) => findings.push(explain::refused(&database, Step::Ask, &illness::late(database.place()))),
     }
+    // Or SQLite would leave files beside its own.
+    drop(timeout(STEP, connection.close()).await);
     findings
 }
 

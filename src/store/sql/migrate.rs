@@ -1,5 +1,6 @@
 //! The table: looked at when the first connection is open, made where it is not there.
 
+use sqlx::Connection as _;
 use tracing::info;
 
 use super::database::{Database, Failure, Lack, Purpose};
@@ -34,6 +35,8 @@ async fn on<D: Database>(database: D) -> Result<Vec<String>, Error> {
     let opened = database.open(Purpose::Any).await;
     let mut connection = opened.map_err(|failure| Illness::unopened(&database, &failure))?;
     let done = complete(&database, &mut connection).await;
+    // Or SQLite would leave files beside its own.
+    drop(connection.close().await);
     let mut done = done.map_err(|failure| Illness::unopened(&database, &failure))?;
     if done.is_empty() {
         done.push(format!("{} is as it must be: nothing was changed", database.table()));

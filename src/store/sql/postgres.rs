@@ -255,7 +255,7 @@ impl Database for Postgres {
         let text = "SELECT EXISTS (SELECT FROM pg_index AS i JOIN pg_attribute AS a \
                     ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] \
                     WHERE i.indrelid = to_regclass($1) AND a.attname = 'session_key' \
-                    AND i.indisunique AND i.indnkeyatts = 1 AND i.indpred IS NULL)";
+                    AND i.indisunique AND i.indisvalid AND i.indnkeyatts = 1 AND i.indpred IS NULL)";
         sqlx::query_scalar(text).bind(self.common.table.quoted(MANNER.mark)).fetch_one(connection).await
     }
 

@@ -40,7 +40,7 @@ const MANNER: Manner = Manner {
 /// writes seldom gets none beside one that writes all the time.
 const POLL: Duration = Duration::from_millis(4);
 /// What is said of a file that is not made.
-const ABSENT: &str = "there is no such file: run `coatroom migrate`";
+const ABSENT: &str = "there is no such file: correct its name, or run `coatroom migrate`";
 /// A log that was longer once is cut to this many bytes.
 const LOG: u32 = 64 << 20;
 
