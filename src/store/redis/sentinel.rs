@@ -9,8 +9,8 @@
 //! others do. That is believed at once, for whoever connects makes sure by `ROLE` that it is a master by now.
 //!
 //! Each failover has an epoch, higher than those before it. One that names its master with a lower epoch than another
-//! did has not heard of a failover, and is left for the next, until a whole round of them finds nobody who has, while
-//! the master can't be reached: then they were set up anew, and count from the beginning.
+//! did has not heard of a failover, and is left for the next, until a whole round of them finds nobody who has, and all
+//! have answered, or the master can't be reached: then they were set up anew, and count from the beginning.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -196,6 +196,8 @@ struct Outdated {
     asked: usize,
     /// The highest epoch that one of them knows.
     epoch: Option<u64>,
+    /// One of them has said nothing.
+    silent: bool,
     /// Somebody has doubted what is known meanwhile.
     doubted: bool,
 }
@@ -269,16 +271,17 @@ impl Watch {
         }
     }
 
-    /// Leaves a Sentinel that has named no master that is to be believed. After a round of such, the best of what they
-    /// said is, if the master can't be reached.
-    fn pass_over(&mut self) {
+    /// Leaves a Sentinel that has named no master that is to be believed, or none at all. After a round of such the best
+    /// that is named is.
+    fn pass_over(&mut self, silent: bool) {
         self.outdated.asked += 1;
+        self.outdated.silent |= silent;
         if self.outdated.asked < self.watchers.sentinels.len() {
             return;
         }
-        let Outdated { epoch, doubted, .. } = mem::take(&mut self.outdated);
+        let Outdated { epoch, silent, doubted, .. } = mem::take(&mut self.outdated);
         if let Some(epoch) = epoch
-            && doubted
+            && (doubted || !silent)
         {
             warn!(known = self.epoch, named = epoch, "no Sentinel knows of the last failover any longer");
             self.epoch = epoch;
@@ -300,7 +303,7 @@ impl Watch {
                 Err(mute) => Err(mute),
             };
             if !matches!(followed, Ok(true)) {
-                self.pass_over();
+                self.pass_over(followed.is_err());
             }
             match followed {
                 Ok(_) => {
