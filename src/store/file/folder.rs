@@ -406,7 +406,7 @@ fn begin(folder: &OwnedFd) -> Result<Mark, Unfit> {
 /// Waits until the disk has the name of a folder, whoever made it.
 fn keep_name(folder: &OwnedFd) -> Result<(), Errno> {
     let parent = match rustix::fs::openat(folder, "..", FOLDER, Mode::empty()) {
-        // Whoever may not look there has not made it.
+        // One that may not be read can be waited for by nobody of ours.
         Err(Errno::ACCESS) => return Ok(()),
         parent => parent?,
     };
