@@ -36,15 +36,17 @@ pub(super) fn run(wanted: &Copy) -> ExitCode {
     let watch = Stopwatch::start();
     let (manner, verb) = if wanted.moves { (Manner::Move, "moved") } else { (Manner::Copy, "copied") };
     let bar = spinner("looked at");
-    let mut unread = Vec::new();
+    let (mut looked_at, mut unread) = (0, Vec::new());
     let done = app::copy(&config, &wanted.from, &wanted.to, manner, |so_far| {
-        bar.set_position(so_far.all());
+        looked_at = so_far.all();
+        bar.set_position(looked_at);
         unread.clone_from(&so_far.why);
     });
     bar.finish_and_clear();
     unread.iter().for_each(tell);
     match done {
         Ok(tally) => report(&tally, verb, watch),
+        Err(error) if looked_at == 0 => fail(error),
         Err(error) => {
             fail(format_args!("{error}\nWhat was {verb} stays so: the same command goes on from there."))
         }

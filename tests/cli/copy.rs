@@ -173,7 +173,7 @@ fn one_store_in_other_words_is_no_other_store() {
             let arguments = [&["copy", "--from", &from, "--to", &to], flags].concat();
             let output = coatroom(&arguments, &settings);
             assert_eq!(output.status.code(), Some(1), "{to}: {}", stdout(&output));
-            assert!(stderr(&output).contains("--from and --to are the same store"), "{}", stderr(&output));
+            assert_eq!(stderr(&output), "coatroom: --from and --to are the same store\n");
         }
         browser.get("/");
         assert_eq!(backend.last().data(), "{\"a\":1}", "{to}");
