@@ -247,17 +247,17 @@ impl Manager {
         }
         let decide = |found: &Found| plan(found, &asked, &self.policy, now);
         let mut first = decide(&found);
-        if let (Ok(Plan { cookie: Cookie::Set(_), .. }), Some(token)) = (&first, &token)
-            && first.as_ref().is_ok_and(Plan::is_nothing)
+        if let (Ok(plan @ Plan { cookie: Cookie::Set(_), .. }), Some(token)) = (&first, &token)
+            && plan.is_nothing()
         {
             found = Box::pin(self.again(token, now)).await;
             first = decide(&found);
         }
         // What may not be done to the session as it was read may be to what it has become, and the other way round.
-        let settled = first.as_ref().map_or(!matches!(found, Found::Live(_)), Plan::is_nothing);
+        let spared = first.as_ref().map_or(!matches!(found, Found::Live(_)), Plan::is_nothing);
         let written = match &first {
-            Ok(first) if settled => Ok(Outcome { row: first.row, cookie: first.cookie, minted: None }),
-            Err(denied) if settled => Err(Failed::Denied(denied.clone())),
+            Ok(first) if spared => Ok(Outcome { row: first.row, cookie: first.cookie, minted: None }),
+            Err(denied) if spared => Err(Failed::Denied(denied.clone())),
             _ => Box::pin(self.write(found, asked, now)).await,
         };
         let outcome = match written.inspect_err(|failed| self.count_failed(failed)) {
@@ -272,7 +272,6 @@ impl Manager {
             }
             other => other?,
         };
-        let spared = settled;
         self.count(&outcome, spared);
         // A session that was ended meanwhile, or could not be moved, keeps the cookies that there are.
         let ended = matches!(outcome.row, Row::Gone | Row::EndedFlush | Row::Unavailable);

@@ -1,8 +1,8 @@
 //! The heads of requests as they came over the wire, for what hyper knows of them and doesn't tell.
 //!
-//! hyper drops a length that stands beside chunks, and says nothing of it; it takes lines that end in LF alone, in heads
-//! and among trailers, and cuts a target at its `#`. Each of them is something that another reader, before us or behind us, may understand otherwise
-//! (RFC 9112 §2.2, §3.2 and §6.1; HAProxy CVE-2023-45539), and is refused.
+//! hyper drops a length that stands beside chunks, and says nothing of it; it takes lines that end in LF alone, in
+//! heads and among trailers, and cuts a target at its `#`. Each of them is something that another reader, before us or
+//! behind us, may understand otherwise (RFC 9112 §2.2, §3.2 and §6.1; HAProxy CVE-2023-45539), and is refused.
 //!
 //! No framing is decided here: how long a body is that hyper has seen is counted, so that it is known where the next
 //! head begins.

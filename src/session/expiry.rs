@@ -32,6 +32,13 @@ pub struct Lifetimes {
     pub absolute: Option<Duration>,
 }
 
+impl Lifetimes {
+    /// When a session really ends that was created at `created_at` and would end at `date`.
+    pub fn end(&self, created_at: Timestamp, date: Timestamp) -> Timestamp {
+        self.absolute.map_or(date, |absolute| date.min(created_at.plus(absolute)))
+    }
+}
+
 impl Expiry {
     /// Django's `get_expiry_date()`: when a session saved at `now` would end, its absolute timeout aside.
     pub fn date(self, lifetimes: &Lifetimes, now: Timestamp) -> Timestamp {
@@ -62,8 +69,7 @@ impl Expiry {
 
     /// The instant at which a session really ends that was created at `created_at` and is saved at `now`.
     pub fn until(self, lifetimes: &Lifetimes, created_at: Timestamp, now: Timestamp) -> Timestamp {
-        let date = self.date(lifetimes, now);
-        lifetimes.absolute.map_or(date, |absolute| date.min(created_at.plus(absolute)))
+        lifetimes.end(created_at, self.date(lifetimes, now))
     }
 }
 

@@ -147,14 +147,13 @@ impl Plan {
         Self { row, old: Old::Keep, new: None, cookie, looks_anew: false, vital: false }
     }
 
-    const fn end(row: Row, cookie: Cookie) -> Self {
-        Self { row, old: Old::End, new: None, cookie, looks_anew: false, vital: true }
+    fn end(row: Row, cookie: Cookie) -> Self {
+        Self { old: Old::End, vital: true, ..Self::nothing(row, cookie) }
     }
 
     fn create(row: Row, old: Old, record: Record, until: Timestamp, policy: &Policy) -> Self {
         let cookie = Cookie::Set(policy.cookie(&record, until));
-        let new = Some((Box::new(record), until));
-        Self { row, old, new, cookie, looks_anew: false, vital: false }
+        Self { old, new: Some((Box::new(record), until)), ..Self::nothing(row, cookie) }
     }
 }
 
@@ -297,20 +296,13 @@ fn on_live(
         let quiet = no_touch && !rescope && policy.limits.cookies.is_none();
         let cookie = if quiet { Cookie::Leave } else { Cookie::Set(policy.cookie(&record, until)) };
         let old = Old::Save(Box::new(record), until);
-        return Ok(Plan {
-            row: Row::Save,
-            old,
-            new: None,
-            cookie,
-            looks_anew: looks_anew(until),
-            vital: false,
-        });
+        return Ok(Plan { old, looks_anew: looks_anew(until), ..Plan::nothing(Row::Save, cookie) });
     }
     if rescope {
         let kept = Record { modified_at: live.record.modified_at, ..record };
         let cookie = Cookie::Set(policy.cookie(&kept, live.until));
         let (old, looks_anew) = (Old::Save(Box::new(kept), live.until), policy.save_every_request);
-        return Ok(Plan { row: Row::Rescope, old, new: None, cookie, looks_anew, vital: false });
+        return Ok(Plan { old, looks_anew, ..Plan::nothing(Row::Rescope, cookie) });
     }
     if no_touch || !policy.save_every_request {
         return Ok(Plan::nothing(Row::Nothing, Cookie::Leave));
@@ -319,7 +311,7 @@ fn on_live(
     let due = until > live.until && until.since(live.until) >= policy.touch_interval(&live.record);
     let (old, until) = if due { (Old::Touch(until), until) } else { (Old::Keep, live.until) };
     let cookie = Cookie::Set(policy.cookie(&live.record, until));
-    Ok(Plan { row: Row::Touch, old, new: None, cookie, looks_anew: false, vital: false })
+    Ok(Plan { old, ..Plan::nothing(Row::Touch, cookie) })
 }
 
 /// `ended` is `None` where nothing is remembered of the end; `loaded` says that the token had ended when it was loaded.
@@ -434,6 +426,11 @@ mod tests {
 
     fn set(data: serde_json::Value) -> Directive {
         Directive::Set(map(data))
+    }
+
+    fn with_absolute_timeout(secs: u64) -> Policy {
+        let absolute = Some(Duration::from_secs(secs));
+        Policy { lifetimes: Lifetimes { absolute, ..policy().lifetimes }, ..policy() }
     }
 
     fn decide(found: &Found, asked: &Asked) -> Plan {
@@ -624,10 +621,7 @@ mod tests {
 
     #[test]
     fn what_was_written_beyond_the_absolute_timeout_ends_when_it_is_changed() {
-        let absolute = Policy {
-            lifetimes: Lifetimes { absolute: Some(Duration::from_secs(3600)), ..policy().lifetimes },
-            ..policy()
-        };
+        let absolute = with_absolute_timeout(3600);
         let later = session(json!({})).record.created_at.plus(Duration::from_secs(3600));
         for directive in [set(json!({"b": 1})), Directive::CycleKey] {
             let decided = plan(&live(), &ask([directive]), &absolute, later).unwrap();
@@ -687,10 +681,7 @@ mod tests {
 
     #[test]
     fn the_end_counts_from_this_modification_and_cycle_keeps_the_creation() {
-        let absolute = Policy {
-            lifetimes: Lifetimes { absolute: Some(Duration::from_secs(7200)), ..policy().lifetimes },
-            ..policy()
-        };
+        let absolute = with_absolute_timeout(7200);
         let end = session(json!({})).record.created_at.plus(Duration::from_secs(7200));
         for directive in [Directive::CycleKey, set(json!({"b": 1}))] {
             let plan = plan(&live(), &ask([directive]), &absolute, NOW).unwrap();

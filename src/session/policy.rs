@@ -174,7 +174,7 @@ impl Policy {
     /// When a session ends that was to end at `until`: `session.absolute_timeout` may have been less, or there may have
     /// been none, when that was written.
     pub fn end(&self, record: &Record, until: Timestamp) -> Timestamp {
-        self.lifetimes.absolute.map_or(until, |absolute| until.min(record.created_at.plus(absolute)))
+        self.lifetimes.end(record.created_at, until)
     }
 
     /// When a record saved at `now` ends.

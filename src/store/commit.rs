@@ -257,9 +257,7 @@ impl<E: Engine> Keyed<E> {
         }
         Ok(Some(Outcome { row, cookie, minted: Some(token) }))
     }
-}
 
-impl<E: Engine> Keyed<E> {
     /// Makes sure that a session which was found ended stays so, for who asks for that is told that it has: the end may be
     /// one that its own caller was never sure of.
     async fn keep_ended(&self, key: Key, now: Timestamp, progress: &Progress) -> Result<(), Error> {

@@ -4,11 +4,20 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use super::write::random;
 use super::{Config, Part, file, memcached, open, redis, sql};
 use crate::time::Length;
 
 /// What two stores may take to say whether they are one.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How the name of what is made beside a store begins, to see whether it can be.
+pub(super) const TRIAL: &str = ".coatroom-trial-";
+
+/// A name for that, at a time when others try the same.
+pub(super) fn trial() -> String {
+    format!("{TRIAL}{:016x}", random().map_or(0, u64::from_ne_bytes))
+}
 
 /// What was found, and what to do about it. It shows no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]

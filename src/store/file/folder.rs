@@ -21,6 +21,7 @@ use rustix::io::Errno;
 use super::shard::Shard;
 use super::{Error, SHARDS, failed};
 use crate::store::Kind;
+use crate::store::examine::{TRIAL, trial};
 use crate::store::write::random;
 
 /// What says that a folder is a store.
@@ -28,8 +29,6 @@ const MARK: &str = ".coatroom";
 /// What it says, and in which form the files are. A line with the number of the store follows: 32 digits.
 const FORM: &str =
     "A store of sessions of coatroom, form 1. Remove it with the whole folder, or not at all.\n";
-/// The beginning of the name of what is made to see whether it can be.
-const TRIAL: &str = ".coatroom-trial-";
 /// Modes of folders: their owner's alone.
 const OWN: Mode = Mode::RWXU;
 /// How a folder is opened.
@@ -437,11 +436,6 @@ fn write_something(folder: &OwnedFd) -> Result<(), Errno> {
     let written = write(folder, &name, &[0; 64 * 1024]);
     let removed = rustix::fs::unlinkat(folder, &name, AtFlags::empty());
     written.and(removed)
-}
-
-/// A name for something that is made to try a folder out, at a time when others do.
-fn trial() -> String {
-    format!("{TRIAL}{:016x}", random().map_or(0, u64::from_ne_bytes))
 }
 
 /// Is there anything but what a file system has at its root, and what others who begin now or try it out make?

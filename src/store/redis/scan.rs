@@ -2,8 +2,8 @@
 //!
 //! A cursor of `SCAN` means something to the process that gave it and to nobody else: after a restart or a failover it
 //! would leave keys out. So ours says which processes serve, and where they are others by now, or are when all has been
-//! told, it begins again. A slot
-//! that is on its way from one server to another meanwhile may be missed: that is for whoever moves it to avoid.
+//! told, it begins again. A slot that is on its way from one server to another meanwhile may be missed: that is for
+//! whoever moves it to avoid.
 
 use redis::{Cmd, Value};
 

@@ -8,10 +8,10 @@ use sqlx::SqliteConnection;
 
 use super::{Told, URL};
 use crate::store::Finding;
+use crate::store::examine::trial;
 use crate::store::sql::Sqlite;
 use crate::store::sql::database::Database as _;
 use crate::store::sql::sqlite::{code, make};
-use crate::store::write::random;
 
 impl Told for Sqlite {
     fn absent(&self) -> Option<Finding> {
@@ -103,8 +103,7 @@ impl Told for Sqlite {
 
 /// Can a file be made where this one would be? One of another name is, and removed.
 fn try_beside(path: &Path) -> io::Result<()> {
-    let number = random().map_or(0, u64::from_ne_bytes);
-    let beside = path.with_file_name(format!(".coatroom-trial-{number:016x}"));
+    let beside = path.with_file_name(trial());
     make(&beside)?;
     fs::remove_file(&beside)
 }
