@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use coatroom::session::{Directive, Found, Key, Revision, Row, Token};
+use coatroom::session::directive::Wish;
+use coatroom::session::{Directive, Expiry, Found, Key, Revision, Row, Token};
 use coatroom::store::engine::{Engine as _, Stored, Worth};
 use coatroom::store::memory::Memory;
 use coatroom::store::moving::{Fate, Home, Moving};
@@ -61,6 +62,12 @@ impl Watched {
         let old = self.old.sound();
         let clock = self.rig.clock.clone();
         (Arc::new(Moving::new(old.clone(), self.new.sound(), Home::New, clock, counter())), old)
+    }
+
+    /// A second passes, and the old store removes what has expired by then.
+    async fn forget(&self) {
+        self.rig.wait(secs(1));
+        self.old.engine().clear_expired(self.rig.now(), usize::MAX).await.unwrap();
     }
 
     fn calls(&self) -> (Vec<Op>, Vec<Op>) {
@@ -329,6 +336,55 @@ async fn nobody_is_told_of_an_end_while_a_copy_may_stay() {
     let [_, new] = one.alone();
     assert!(matches!(new.load(&token).await, Found::Live(_)));
     assert!(matches!(healed.rig.load(&token).await, Found::Ended(_)));
+    assert_eq!(new.load(&token).await, Found::No);
+}
+
+/// Two media forget by themselves what has expired, at whatever moment that is.
+#[tokio::test]
+async fn no_copy_comes_back_although_the_old_store_forgets_it_at_once() {
+    let short = Directive::Expiry(Wish::So(Expiry::Idle(1)));
+    for (directive, row) in [(Directive::Flush, Row::Flush), (short, Row::Save)] {
+        let one = Watched::new(Home::Old);
+        let rig = one.rig.with(|config| config.ended_memory = length(1));
+        let token = rig.begin(json!({"user_id": 1})).await;
+        let (copier, _) = one.copier();
+        assert_eq!(copier.copy(&Watched::key(&token)).await, Ok(Fate::Done));
+        let found = rig.load(&token).await;
+        let latch = Latch::new();
+        one.old.fail(Replace, Fault::DoneHold(latch.clone()));
+        let (commit, ()) = tokio::join!(rig.commit(found, ask([directive])), async {
+            latch.reached().await;
+            one.forget().await;
+            latch.release();
+        });
+        assert_eq!(commit.unwrap().row, row);
+        for rig in [&one.rig, &one.beside(Home::New).rig].into_iter().chain(&one.alone()) {
+            assert_eq!(rig.load(&token).await, Found::No, "{row:?}");
+        }
+    }
+}
+
+/// The same where somebody finds it ended, whose end left a copy.
+#[tokio::test(start_paused = true)]
+async fn nobody_is_told_of_an_end_that_is_forgotten_while_a_copy_may_stay() {
+    let one = Watched::new(Home::Old);
+    let rig = one.rig.with(|config| config.ended_memory = length(1));
+    let token = rig.begin(json!({"user_id": 1})).await;
+    let (copier, _) = one.copier();
+    assert_eq!(copier.copy(&Watched::key(&token)).await, Ok(Fate::Done));
+    let found = rig.load(&token).await;
+    (0..1000).for_each(|_| one.new.fail(Get, Fault::Unreachable));
+    rig.commit(found, ask([Directive::Flush])).await.unwrap_err();
+    let healed = one.beside(Home::Old);
+    let latch = Latch::new();
+    healed.old.fail(Get, Fault::DoneHold(latch.clone()));
+    let (found, ()) = tokio::join!(healed.rig.load(&token), async {
+        latch.reached().await;
+        one.forget().await;
+        latch.release();
+    });
+    assert!(matches!(found, Found::Ended(_)));
+    let [_, new] = one.alone();
     assert_eq!(new.load(&token).await, Found::No);
 }
 

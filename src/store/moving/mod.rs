@@ -50,7 +50,7 @@ pub(super) use self::entry::is_nothing;
 use self::entry::{Entry, Leaving};
 use super::engine::{Cleared, Engine, Stored, Swap, Worth};
 use super::write::new_revision;
-use super::{Config, Error, Kind, Part};
+use super::{Config, Error, Kind, Part, codec};
 use crate::session::{Key, Revision};
 use crate::time::{Clock, Timestamp};
 
@@ -88,6 +88,28 @@ pub struct Moving<O, N> {
     moved: IntCounter,
     /// Are both the same one? Empty until they were asked.
     one: OnceCell<bool>,
+}
+
+/// Which session in the new store is one no longer, where the old store has nothing: it may have moved, but the old store
+/// may also have forgotten by now what ended it there.
+#[derive(Clone, Copy, Debug)]
+enum Stale {
+    /// None that is known of: the session may have moved.
+    None,
+    /// The one of this revision, which was replaced in the old store.
+    Only(Revision),
+    /// Any: the session was in the old store when it ended.
+    All,
+}
+
+impl Stale {
+    fn is(self, copy: Revision) -> bool {
+        match self {
+            Self::None => false,
+            Self::Only(seen) => copy == seen,
+            Self::All => true,
+        }
+    }
 }
 
 impl<O: Engine, N: Engine> Moving<O, N> {
@@ -185,19 +207,23 @@ impl<O: Engine, N: Engine> Moving<O, N> {
         Ok(ended)
     }
 
-    /// Removes a copy of something else than what lies in the old store.
-    async fn tidy(&self, key: &Key) -> Result<(), Error> {
+    /// Removes a copy of something else than what lies in the old store; where nothing does, of what is `stale`.
+    async fn tidy(&self, key: &Key, stale: Stale) -> Result<(), Error> {
         for _ in 0..TRIES {
             let Some(copy) = self.new.get(key).await? else { return Ok(()) };
             if !matches!(Entry::of(&copy), Entry::Session | Entry::Place) {
                 return Ok(());
             }
-            // Only as long as the old store has something it is one.
-            let Some(there) = self.old.get(key).await? else { return Ok(()) };
-            match Entry::of(&there) {
-                Entry::Leaving(_) => return Ok(()),
-                Entry::Session if there.revision == copy.revision => return Ok(()),
-                _ => {}
+            let stays = match self.old.get(key).await? {
+                None => !stale.is(copy.revision),
+                Some(there) => match Entry::of(&there) {
+                    Entry::Leaving(_) => true,
+                    Entry::Session => there.revision == copy.revision,
+                    _ => false,
+                },
+            };
+            if stays {
+                return Ok(());
             }
             if self.new.remove(key, copy.revision).await? != Swap::Changed {
                 return Ok(());
@@ -207,8 +233,8 @@ impl<O: Engine, N: Engine> Moving<O, N> {
     }
 
     /// The same after a write that was done: where that can't be made sure of, nobody may say that nothing happened.
-    async fn tidied(&self, key: &Key) -> Result<Swap, Error> {
-        self.tidy(key).await.map(|()| Swap::Done).map_err(|error| {
+    async fn tidied(&self, key: &Key, stale: Stale) -> Result<Swap, Error> {
+        self.tidy(key, stale).await.map(|()| Swap::Done).map_err(|error| {
             let what =
                 format!("it was written, and a copy of what was before may be in the new store: {error}");
             Error::new(Kind::Broken, what)
@@ -222,8 +248,9 @@ impl<O: Engine, N: Engine> Moving<O, N> {
         new: Stored,
         worth: Worth,
     ) -> Result<Swap, Error> {
+        let stale = if codec::is_session(&new.value) { Stale::Only(seen) } else { Stale::All };
         match self.old.replace(key, seen, new, worth).await? {
-            Swap::Done => self.tidied(key).await,
+            Swap::Done => self.tidied(key, stale).await,
             other => self.met(key, other).await,
         }
     }
@@ -292,8 +319,10 @@ impl<O: Engine, N: Engine> Engine for Moving<O, N> {
                     }
                 }
                 // Whoever is told that it has ended must not find it later.
-                Entry::Other => return Box::pin(self.tidy(key)).await.map(|()| Some(there)),
-                Entry::Nothing | Entry::Place => return Box::pin(self.tidy(key)).await.map(|()| None),
+                Entry::Other => return Box::pin(self.tidy(key, Stale::All)).await.map(|()| Some(there)),
+                Entry::Nothing | Entry::Place => {
+                    return Box::pin(self.tidy(key, Stale::All)).await.map(|()| None);
+                }
             }
         }
         Err(busy())
@@ -349,12 +378,17 @@ impl<O: Engine, N: Engine> Engine for Moving<O, N> {
         let Some(there) = self.old.get(key).await? else {
             return Ok(self.old.confirm(key, None).await? && self.new.confirm(key, seen).await?);
         };
-        self.tidy(key).await?;
-        match Entry::of(&there) {
-            Entry::Leaving(_) => Ok(false),
-            Entry::Nothing => Ok(seen.is_none() && self.old.confirm(key, Some(there.revision)).await?),
-            _ => self.old.confirm(key, seen).await,
+        let entry = Entry::of(&there);
+        let stale = match entry {
+            Entry::Leaving(_) => return Ok(false),
+            Entry::Session => Stale::None,
+            Entry::Nothing | Entry::Place | Entry::Other => Stale::All,
+        };
+        self.tidy(key, stale).await?;
+        if entry == Entry::Nothing {
+            return Ok(seen.is_none() && self.old.confirm(key, Some(there.revision)).await?);
         }
+        self.old.confirm(key, seen).await
     }
 
     async fn clear_expired(&self, now: Timestamp, batch: usize) -> Result<Cleared, Error> {
