@@ -126,15 +126,18 @@ fn seed(fault: impl Fault) -> u64 {
     fault.name().bytes().fold(0, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()))
 }
 
-/// Lets the medium be ill for a while, and until that has hurt somebody: on a busy machine nobody may have asked.
-pub async fn suffer(pace: Pace, round: &Round) {
-    let hurt = || {
-        let tally = round.tally();
-        tally.refused + tally.unknown
-    };
-    let (before, watch) = (hurt(), Pulse::start());
-    sleep(2 * pace.calm).await;
-    while hurt() == before && watch.elapsed() < Duration::from_secs(20) {
+/// Requests that the medium's illness has hurt so far.
+pub fn hurt(round: &Round) -> u64 {
+    let tally = round.tally();
+    tally.refused + tally.unknown
+}
+
+/// Lets the medium be ill for so long, and until that has hurt somebody: on a busy machine nobody may have asked, or all
+/// may still be trying.
+pub async fn suffer(least: Duration, round: &Round) {
+    let (before, watch) = (hurt(round), Pulse::start());
+    sleep(least).await;
+    while hurt(round) == before && watch.elapsed() < Duration::from_secs(20) {
         sleep(Duration::from_millis(1)).await;
     }
 }

@@ -58,12 +58,12 @@ impl faults::Fault for Fault {
             Self::None => {}
             Self::Full => {
                 let filler = block_in_place(|| disk.fill());
-                faults::suffer(pace, round).await;
+                faults::suffer(2 * pace.calm, round).await;
                 fs::remove_file(filler).expect("it is there");
             }
             Self::Sealed => {
                 block_in_place(|| disk.seal(true));
-                faults::suffer(pace, round).await;
+                faults::suffer(2 * pace.calm, round).await;
                 block_in_place(|| disk.seal(false));
             }
             Self::Locked => {

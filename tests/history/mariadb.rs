@@ -68,16 +68,16 @@ impl faults::Fault for Fault {
         let ask = |fleet: &Fleet<MariaDb>, text: &str| drop(block_in_place(|| fleet.medium.0.ask(text)));
         match self {
             Self::None => {}
-            Self::Killed => block_in_place(|| {
-                fleet.medium.0.kill();
-                std::thread::sleep(pace.calm);
-                fleet.medium.0.restart();
-            }),
+            Self::Killed => {
+                block_in_place(|| fleet.medium.0.kill());
+                faults::suffer(pace.calm, round).await;
+                block_in_place(|| fleet.medium.0.restart());
+            }
             Self::Frozen => faults::freeze(pace, |name| fleet.medium.0.signal(name)).await,
             Self::Reset => faults::reset(pace, fleet, round).await,
             Self::ReadOnly => {
                 ask(fleet, "SET GLOBAL read_only = 1");
-                faults::suffer(pace, round).await;
+                faults::suffer(2 * pace.calm, round).await;
                 ask(fleet, "SET GLOBAL read_only = 0");
             }
         }

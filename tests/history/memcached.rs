@@ -68,7 +68,7 @@ impl faults::Fault for Fault {
                 round.forgets(true);
                 block_in_place(|| fleet.medium.kill());
                 round.forgot();
-                sleep(pace.calm).await;
+                faults::suffer(pace.calm, round).await;
                 block_in_place(|| fleet.medium.restart());
             }
             Self::Frozen => faults::freeze(pace, |name| fleet.medium.signal(name)).await,

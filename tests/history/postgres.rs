@@ -68,11 +68,11 @@ impl faults::Fault for Fault {
         let ask = |fleet: &Fleet<Postgres>, text: &str| drop(block_in_place(|| fleet.medium.0.ask(text)));
         match self {
             Self::None => {}
-            Self::Killed => block_in_place(|| {
-                fleet.medium.0.kill();
-                std::thread::sleep(pace.calm);
-                fleet.medium.0.restart();
-            }),
+            Self::Killed => {
+                block_in_place(|| fleet.medium.0.kill());
+                faults::suffer(pace.calm, round).await;
+                block_in_place(|| fleet.medium.0.restart());
+            }
             Self::Frozen => faults::freeze(pace, |name| fleet.medium.0.signal(name)).await,
             Self::Reset => faults::reset(pace, fleet, round).await,
             Self::Terminated => {
@@ -88,7 +88,7 @@ impl faults::Fault for Fault {
                     ask(fleet, &format!("ALTER SYSTEM SET default_transaction_read_only = {value}"));
                     ask(fleet, "SELECT pg_reload_conf()");
                     if value == "on" {
-                        faults::suffer(pace, round).await;
+                        faults::suffer(2 * pace.calm, round).await;
                     }
                 }
             }

@@ -67,29 +67,36 @@ impl faults::Fault for Fault {
         let ask = |redis: &Redis, words: &[&str]| block_in_place(|| redis.ask::<()>(words));
         match self {
             Self::None => {}
-            Self::Killed => block_in_place(|| {
-                fleet.medium.kill();
-                std::thread::sleep(pace.calm);
-                fleet.medium.restart();
-                crate::support::child::until(|| fleet.medium.pings().then_some(()));
-            }),
+            Self::Killed => {
+                block_in_place(|| fleet.medium.kill());
+                faults::suffer(pace.calm, round).await;
+                block_in_place(|| {
+                    fleet.medium.restart();
+                    crate::support::child::until(|| fleet.medium.pings().then_some(()));
+                });
+            }
             Self::Frozen => faults::freeze(pace, |name| fleet.medium.signal(name)).await,
             Self::Reset => faults::reset(pace, fleet, round).await,
             Self::Full => {
                 ask(&fleet.medium, &["CONFIG", "SET", "maxmemory", "1"]);
-                faults::suffer(pace, round).await;
+                faults::suffer(2 * pace.calm, round).await;
                 ask(&fleet.medium, &["CONFIG", "SET", "maxmemory", "0"]);
             }
             Self::Replica => {
                 // Of nobody: it keeps what it has.
                 ask(&fleet.medium, &["REPLICAOF", "127.0.0.1", "1"]);
-                faults::suffer(pace, round).await;
+                faults::suffer(2 * pace.calm, round).await;
                 ask(&fleet.medium, &["REPLICAOF", "NO", "ONE"]);
             }
             Self::Paused => {
-                for what in ["WRITE", "ALL"] {
+                let before = faults::hurt(round);
+                for what in std::iter::once("WRITE").chain(std::iter::repeat_n("ALL", 40)) {
                     ask(&fleet.medium, &["CLIENT", "PAUSE", "400", what]);
                     sleep(Duration::from_millis(450)).await;
+                    // It ends by itself, and may have met nobody.
+                    if what == "ALL" && faults::hurt(round) > before {
+                        break;
+                    }
                 }
             }
             Self::Forgetful => {

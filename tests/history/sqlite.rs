@@ -105,7 +105,7 @@ impl faults::Fault for Fault {
                     empty_the_log(&path);
                     fleet.medium.0.fill()
                 });
-                faults::suffer(pace, round).await;
+                faults::suffer(2 * pace.calm, round).await;
                 fs::remove_file(filler).expect("it is there");
             }
         }

@@ -341,24 +341,21 @@ impl Round {
         let completed = self.now();
         let event = Event { client: n, op, invoked, completed, answer, seen: seen.clone(), cleared };
         life.events.lock().expect("whole").push(event);
-        self.count(n, answer, invoked, completed);
-        if conflict {
-            let mut tally = self.tally();
-            (tally.refused, tally.conflicts) = (tally.refused - 1, tally.conflicts + 1);
-        }
+        self.count(n, answer, conflict, invoked, completed);
         if !conflict && matches!(answer, Answer::Refused | Answer::Unknown) {
             sleep(REST).await;
         }
         (answer, seen, version)
     }
 
-    fn count(&self, n: usize, answer: Answer, invoked: Instant, completed: Instant) {
+    fn count(&self, n: usize, answer: Answer, conflict: bool, invoked: Instant, completed: Instant) {
         let (took, budget) = (completed - invoked, self.budget.as_micros() as Instant);
         let late = took > budget && took - self.stolen(invoked, completed) > budget;
         let mut tally = self.tally();
         match answer {
             Answer::Done => tally.done += 1,
             Answer::Dropped => tally.dropped += 1,
+            Answer::Refused if conflict => tally.conflicts += 1,
             Answer::Refused => tally.refused += 1,
             Answer::Unknown => tally.unknown += 1,
         }
