@@ -16,6 +16,8 @@ const MOVES: usize = 4;
 const TAG: &str = "{coat}:";
 
 impl Medium for Cluster {
+    const TAKES_OVER: bool = true;
+
     /// There are several, and a relay has one.
     fn address(&self) -> Option<SocketAddr> {
         None

@@ -89,7 +89,7 @@ async fn round<F: Fault>(fault: F, pace: Pace, acknowledged: u64) -> (Tally, Vec
         _ => (&[][..], BUDGET),
     };
     let mut fleet = Fleet::start(F::medium(), settings).await;
-    let round = Round::new(fleet.addresses(), budget);
+    let round = Round::new(fleet.addresses(), budget, F::Medium::TAKES_OVER);
     let clients = tokio::spawn(Arc::clone(&round).run(F::CLIENTS / SHARERS, acknowledged ^ seed(fault)));
     let mut recoveries = Vec::new();
     // All are at work when it begins.

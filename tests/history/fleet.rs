@@ -12,6 +12,9 @@ pub const BUDGET: Duration = Duration::from_millis(250 + 1000 + 50);
 
 /// What sidecars share, and what a fault befalls.
 pub trait Medium: Send + Sync + 'static {
+    /// A replica of it may take over.
+    const TAKES_OVER: bool = false;
+
     /// Where it listens, if it does.
     fn address(&self) -> Option<SocketAddr>;
 

@@ -11,6 +11,8 @@ use crate::support::Watched;
 use crate::support::child::until;
 
 impl Medium for Watched {
+    const TAKES_OVER: bool = true;
+
     /// There are several, and a relay has one.
     fn address(&self) -> Option<SocketAddr> {
         None

@@ -12,7 +12,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::judge::{Answer, Event, Instant, Loss, Op, Seen, Violation, judge};
+use super::judge::{Answer, Event, Forgiven, Instant, Loss, Op, Seen, Violation, judge};
 use super::wire::{Client, Reply};
 use crate::support::client::PATIENCE;
 
@@ -29,6 +29,8 @@ pub struct Round {
     pub sidecars: Vec<SocketAddr>,
     /// What a request may take at most: the budgets, and 50 ms.
     pub budget: Duration,
+    /// A replica of the medium may take over.
+    takes_over: bool,
     watch: Stopwatch,
     stop: AtomicBool,
     /// What was seen.
@@ -88,10 +90,11 @@ struct Life {
 }
 
 impl Round {
-    pub fn new(sidecars: Vec<SocketAddr>, budget: Duration) -> Arc<Self> {
+    pub fn new(sidecars: Vec<SocketAddr>, budget: Duration, takes_over: bool) -> Arc<Self> {
         Arc::new(Self {
             sidecars,
             budget,
+            takes_over,
             watch: Stopwatch::start(),
             stop: AtomicBool::new(false),
             tally: Mutex::default(),
@@ -275,7 +278,12 @@ impl Round {
             }
         }
         let events = std::mem::take(&mut *life.events.lock().expect("whole"));
-        let found = judge(&life.name, &events, there.as_ref(), self.loss(life.begun));
+        let found = judge(
+            &life.name,
+            &events,
+            there.as_ref(),
+            Forgiven { loss: self.loss(life.begun), takes_over: self.takes_over },
+        );
         let mut tally = self.tally();
         tally.lives += 1;
         tally.violations.extend(found.into_iter().map(|violation| (life.name.clone(), violation)));
