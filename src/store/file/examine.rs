@@ -5,8 +5,9 @@ use std::time::Duration;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::folder::{Folder, number};
+use super::folder::Folder;
 use super::path;
+use super::system::number;
 use crate::store::{Config, Finding};
 
 /// The setting that says which folder it is.

@@ -7,7 +7,7 @@
 //! replaced.
 //!
 //! ```text
-//! /folder/.coatroom      says that this folder is a store (see `folder.rs`)
+//! /folder/.coatroom      says that this folder is a store (see `mark.rs`)
 //! /folder/3f/.lock       whoever writes below 3f has it locked (flock)
 //! /folder/3f/.new        what is being written; without a lock it means nothing
 //! /folder/3f/3f786850e387550fdab836ed7e6dc881de23001b
@@ -17,10 +17,14 @@
 //! modification of a file is its end: clearing looks at nothing else before it looks closer.
 
 mod clearing;
+mod disk;
 mod examine;
 mod folder;
+mod mark;
 mod record;
 mod shard;
+mod system;
+mod unfit;
 
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -34,9 +38,9 @@ use tokio::time::timeout;
 
 pub(super) use self::examine::examine;
 use self::folder::Folder;
-pub(in crate::store) use self::folder::remote_system;
 use self::record::Head;
 use self::shard::{Shard, There};
+pub(in crate::store) use self::system::remote_system;
 use super::engine::{Cleared, Engine, Page, Stored, Swap, Worth};
 use super::executor::Executor;
 use super::{Config, Error, Kind};
