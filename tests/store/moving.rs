@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use coatroom::session::directive::Wish;
 use coatroom::session::{Directive, Expiry, Found, Key, Revision, Row, Token};
-use coatroom::store::engine::{Engine as _, Stored, Worth};
+use coatroom::store::engine::{Engine as _, Stored, Swap, Worth};
 use coatroom::store::memory::Memory;
 use coatroom::store::moving::{Fate, Home, Moving};
 use coatroom::store::{Failed, Kind};
@@ -362,6 +362,29 @@ async fn no_copy_comes_back_although_the_old_store_forgets_it_at_once() {
             assert_eq!(rig.load(&token).await, Found::No, "{row:?}");
         }
     }
+}
+
+/// A touch that seals anew keeps the revision, and meanwhile another sidecar moves the session.
+#[tokio::test]
+async fn one_that_moves_while_it_is_sealed_anew_is_no_copy_of_what_was_before() {
+    let one = Watched::new(Home::Old);
+    let token = one.rig.begin(json!({"user_id": 1})).await;
+    let key = Watched::key(&token);
+    let there = one.old.engine().get(&key).await.unwrap().unwrap();
+    let (seen, again) = (there.revision, Stored { until: there.until.plus(secs(60)), ..there });
+    let engine = Moving::new(one.old.clone(), one.new.clone(), Home::Old, one.rig.clock.clone(), counter());
+    let latch = Latch::new();
+    one.old.fail(Replace, Fault::DoneHold(latch.clone()));
+    let (copier, _) = one.copier();
+    let (swap, fate) = tokio::join!(engine.replace(&key, seen, again, Worth::Known), async {
+        latch.reached().await;
+        let fate = copier.bring(&key).await;
+        latch.release();
+        fate
+    });
+    assert_eq!((swap, fate), (Ok(Swap::Done), Ok(Fate::Done)));
+    let [_, new] = one.alone();
+    assert_eq!(new.data(&token).await, Some(json!({"user_id": 1})));
 }
 
 /// The same where somebody finds it ended, whose end left a copy.

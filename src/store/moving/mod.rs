@@ -248,7 +248,12 @@ impl<O: Engine, N: Engine> Moving<O, N> {
         new: Stored,
         worth: Worth,
     ) -> Result<Swap, Error> {
-        let stale = if codec::is_session(&new.value) { Stale::Only(seen) } else { Stale::All };
+        let stale = match (codec::is_session(&new.value), new.revision == seen) {
+            (false, _) => Stale::All,
+            (true, false) => Stale::Only(seen),
+            // A touch that seals anew: what lies in the new store may be the same one.
+            (true, true) => Stale::None,
+        };
         match self.old.replace(key, seen, new, worth).await? {
             Swap::Done => self.tidied(key, stale).await,
             other => self.met(key, other).await,
