@@ -113,11 +113,7 @@ impl faults::Fault for Fault {
                 fleet.relay().set(Harm::None);
             }
             Self::Reset => faults::reset(pace, fleet, round).await,
-            Self::DatabaseKilled => {
-                block_in_place(|| fleet.medium.database.kill());
-                faults::suffer(pace.calm, round).await;
-                block_in_place(|| fleet.medium.database.restart());
-            }
+            Self::DatabaseKilled => faults::crash(pace, round, &mut fleet.medium.database).await,
             Self::DatabaseFrozen => faults::freeze(pace, |name| fleet.medium.database.signal(name)).await,
         }
     }

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
+use tokio::task::block_in_place;
 use tokio::time::sleep;
 
 use super::fleet::{BUDGET, Fleet, Medium};
 use super::judge::Violation;
 use super::relay::Harm;
-use super::workload::{Round, SHARERS, Tally};
-use crate::support::Pulse;
+use super::tally::Tally;
+use super::workload::{Round, SHARERS};
+use crate::support::{Database, Pulse};
 
 /// Requests between two resets at least: else most of them would meet connections that are only being opened.
 const AT_ONCE: usize = 64;
@@ -126,20 +128,21 @@ fn seed(fault: impl Fault) -> u64 {
     fault.name().bytes().fold(0, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()))
 }
 
-/// Requests that the medium's illness has hurt so far.
-pub fn hurt(round: &Round) -> u64 {
-    let tally = round.tally();
-    tally.refused + tally.unknown
-}
-
 /// Lets the medium be ill for so long, and until that has hurt somebody: on a busy machine nobody may have asked, or all
 /// may still be trying.
 pub async fn suffer(least: Duration, round: &Round) {
-    let (before, watch) = (hurt(round), Pulse::start());
+    let (before, watch) = (round.tally().hurt(), Pulse::start());
     sleep(least).await;
-    while hurt(round) == before && watch.elapsed() < Duration::from_secs(20) {
+    while round.tally().hurt() == before && watch.elapsed() < Duration::from_secs(20) {
         sleep(Duration::from_millis(1)).await;
     }
+}
+
+/// Kills a database, and starts it again.
+pub async fn crash(pace: Pace, round: &Round, database: &mut Database) {
+    block_in_place(|| database.kill());
+    suffer(pace.calm, round).await;
+    block_in_place(|| database.restart());
 }
 
 /// Freezes what is sent a signal so, and thaws it.
@@ -196,7 +199,7 @@ pub async fn survive(fault: impl Fault) {
         Effect::None if !pace.patient && tally.stalled > STALL => {}
         Effect::None => assert_eq!((tally.refused, tally.unknown), (0, 0), "{tally:?}"),
         Effect::Perhaps => {}
-        Effect::Some => assert!(tally.refused + tally.unknown > 0, "{fault:?} hurt nobody: {tally:?}"),
+        Effect::Some => assert!(tally.hurt() > 0, "{fault:?} hurt nobody: {tally:?}"),
     }
     if let Some(folder) = folder {
         let name = format!("{}-{fault:?}", std::any::type_name_of_val(&fault));

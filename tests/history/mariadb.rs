@@ -68,11 +68,7 @@ impl faults::Fault for Fault {
         let ask = |fleet: &Fleet<MariaDb>, text: &str| drop(block_in_place(|| fleet.medium.0.ask(text)));
         match self {
             Self::None => {}
-            Self::Killed => {
-                block_in_place(|| fleet.medium.0.kill());
-                faults::suffer(pace.calm, round).await;
-                block_in_place(|| fleet.medium.0.restart());
-            }
+            Self::Killed => faults::crash(pace, round, &mut fleet.medium.0).await,
             Self::Frozen => faults::freeze(pace, |name| fleet.medium.0.signal(name)).await,
             Self::Reset => faults::reset(pace, fleet, round).await,
             Self::ReadOnly => {

@@ -9,7 +9,8 @@ use tokio::time::sleep;
 
 use super::faults::{self, Effect, Pace, rounds};
 use super::fleet::{Fleet, Medium};
-use super::workload::{Round, Tally};
+use super::tally::Tally;
+use super::workload::Round;
 use crate::support::Memcached;
 
 /// Acknowledged requests that others get through while a server is dead.

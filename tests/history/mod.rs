@@ -17,5 +17,6 @@ mod relay;
 mod sentinel;
 mod sqlite;
 mod talk;
+mod tally;
 mod wire;
 mod workload;

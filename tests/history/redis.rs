@@ -89,12 +89,12 @@ impl faults::Fault for Fault {
                 ask(&fleet.medium, &["REPLICAOF", "NO", "ONE"]);
             }
             Self::Paused => {
-                let before = faults::hurt(round);
+                let before = round.tally().hurt();
                 for what in std::iter::once("WRITE").chain(std::iter::repeat_n("ALL", 40)) {
                     ask(&fleet.medium, &["CLIENT", "PAUSE", "400", what]);
                     sleep(Duration::from_millis(450)).await;
                     // It ends by itself, and may have met nobody.
-                    if what == "ALL" && faults::hurt(round) > before {
+                    if what == "ALL" && round.tally().hurt() > before {
                         break;
                     }
                 }

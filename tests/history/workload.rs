@@ -12,7 +12,8 @@ use rand::{RngExt as _, SeedableRng as _};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::judge::{Answer, Event, Forgiven, Instant, Loss, Op, Seen, Violation, judge};
+use super::judge::{Answer, Event, Forgiven, Instant, Loss, Op, Seen, judge};
+use super::tally::Tally;
 use super::wire::{Client, Reply};
 use crate::support::client::PATIENCE;
 
@@ -50,31 +51,6 @@ struct Forgotten {
     to: Instant,
     /// It was everything.
     whole: bool,
-}
-
-/// What came of a round.
-#[derive(Clone, Debug, Default)]
-pub struct Tally {
-    pub lives: u64,
-    pub done: u64,
-    pub dropped: u64,
-    /// By the store; conditions that did not hold are `conflicts`.
-    pub refused: u64,
-    pub conflicts: u64,
-    pub unknown: u64,
-    /// Requests that got no answer at all.
-    pub broken: u64,
-    /// Answers that nothing explains.
-    pub odd: Vec<String>,
-    pub violations: Vec<(String, Violation)>,
-    /// Requests past their budget, in microseconds.
-    pub late: Vec<Instant>,
-    /// The longest time for which this machine gave us none, in microseconds.
-    pub stalled: Instant,
-    /// The longest request, in microseconds.
-    pub longest: Instant,
-    /// For each sidecar: when something was done for the first time after the server was back.
-    pub recovered: BTreeMap<usize, Instant>,
 }
 
 /// One life of a session.

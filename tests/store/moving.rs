@@ -64,10 +64,20 @@ impl Watched {
         (Arc::new(Moving::new(old.clone(), self.new.sound(), Home::New, clock, counter())), old)
     }
 
-    /// A second passes, and the old store removes what has expired by then.
-    async fn forget(&self) {
+    /// A session of which there is a copy.
+    async fn copied(&self) -> Token {
+        let token = self.rig.begin(json!({"user_id": 1})).await;
+        let (copier, _) = self.copier();
+        assert_eq!(copier.copy(&Self::key(&token)).await, Ok(Fate::Done));
+        token
+    }
+
+    /// While a call waits a second passes, and the old store removes what has expired by then.
+    async fn forget_during(&self, latch: &Latch) {
+        latch.reached().await;
         self.rig.wait(secs(1));
         self.old.engine().clear_expired(self.rig.now(), usize::MAX).await.unwrap();
+        latch.release();
     }
 
     fn calls(&self) -> (Vec<Op>, Vec<Op>) {
@@ -324,9 +334,7 @@ async fn a_copy_of_what_was_before_never_stays() {
 #[tokio::test(start_paused = true)]
 async fn nobody_is_told_of_an_end_while_a_copy_may_stay() {
     let one = Watched::new(Home::Old);
-    let token = one.rig.begin(json!({"user_id": 1})).await;
-    let (copier, _) = one.copier();
-    assert_eq!(copier.copy(&Watched::key(&token)).await, Ok(Fate::Done));
+    let token = one.copied().await;
     let found = one.rig.load(&token).await;
     (0..1000).for_each(|_| one.new.fail(Get, Fault::Unreachable));
     let failed = one.rig.commit(found, ask([Directive::Flush])).await.unwrap_err();
@@ -345,23 +353,33 @@ async fn no_copy_comes_back_although_the_old_store_forgets_it_at_once() {
     let short = Directive::Expiry(Wish::So(Expiry::Idle(1)));
     for (directive, row) in [(Directive::Flush, Row::Flush), (short, Row::Save)] {
         let one = Watched::new(Home::Old);
-        let rig = one.rig.with(|config| config.ended_memory = length(1));
-        let token = rig.begin(json!({"user_id": 1})).await;
-        let (copier, _) = one.copier();
-        assert_eq!(copier.copy(&Watched::key(&token)).await, Ok(Fate::Done));
+        let (token, rig) = (one.copied().await, one.rig.with(|config| config.ended_memory = length(1)));
         let found = rig.load(&token).await;
         let latch = Latch::new();
         one.old.fail(Replace, Fault::DoneHold(latch.clone()));
-        let (commit, ()) = tokio::join!(rig.commit(found, ask([directive])), async {
-            latch.reached().await;
-            one.forget().await;
-            latch.release();
-        });
+        let (commit, ()) = tokio::join!(rig.commit(found, ask([directive])), one.forget_during(&latch));
         assert_eq!(commit.unwrap().row, row);
         for rig in [&one.rig, &one.beside(Home::New).rig].into_iter().chain(&one.alone()) {
             assert_eq!(rig.load(&token).await, Found::No, "{row:?}");
         }
     }
+}
+
+/// The same where somebody finds it ended, whose end left a copy.
+#[tokio::test(start_paused = true)]
+async fn nobody_is_told_of_an_end_that_is_forgotten_while_a_copy_may_stay() {
+    let one = Watched::new(Home::Old);
+    let (token, rig) = (one.copied().await, one.rig.with(|config| config.ended_memory = length(1)));
+    let found = rig.load(&token).await;
+    (0..1000).for_each(|_| one.new.fail(Get, Fault::Unreachable));
+    rig.commit(found, ask([Directive::Flush])).await.unwrap_err();
+    let healed = one.beside(Home::Old);
+    let latch = Latch::new();
+    healed.old.fail(Get, Fault::DoneHold(latch.clone()));
+    let (found, ()) = tokio::join!(healed.rig.load(&token), one.forget_during(&latch));
+    assert!(matches!(found, Found::Ended(_)));
+    let [_, new] = one.alone();
+    assert_eq!(new.load(&token).await, Found::No);
 }
 
 /// A touch that seals anew keeps the revision, and meanwhile another sidecar moves the session.
@@ -385,30 +403,6 @@ async fn one_that_moves_while_it_is_sealed_anew_is_no_copy_of_what_was_before() 
     assert_eq!((swap, fate), (Ok(Swap::Done), Ok(Fate::Done)));
     let [_, new] = one.alone();
     assert_eq!(new.data(&token).await, Some(json!({"user_id": 1})));
-}
-
-/// The same where somebody finds it ended, whose end left a copy.
-#[tokio::test(start_paused = true)]
-async fn nobody_is_told_of_an_end_that_is_forgotten_while_a_copy_may_stay() {
-    let one = Watched::new(Home::Old);
-    let rig = one.rig.with(|config| config.ended_memory = length(1));
-    let token = rig.begin(json!({"user_id": 1})).await;
-    let (copier, _) = one.copier();
-    assert_eq!(copier.copy(&Watched::key(&token)).await, Ok(Fate::Done));
-    let found = rig.load(&token).await;
-    (0..1000).for_each(|_| one.new.fail(Get, Fault::Unreachable));
-    rig.commit(found, ask([Directive::Flush])).await.unwrap_err();
-    let healed = one.beside(Home::Old);
-    let latch = Latch::new();
-    healed.old.fail(Get, Fault::DoneHold(latch.clone()));
-    let (found, ()) = tokio::join!(healed.rig.load(&token), async {
-        latch.reached().await;
-        one.forget().await;
-        latch.release();
-    });
-    assert!(matches!(found, Found::Ended(_)));
-    let [_, new] = one.alone();
-    assert_eq!(new.load(&token).await, Found::No);
 }
 
 #[tokio::test]

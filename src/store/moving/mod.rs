@@ -39,6 +39,7 @@ mod apart;
 mod copy;
 pub mod copying;
 mod entry;
+mod stale;
 
 use std::time::Duration;
 
@@ -48,9 +49,10 @@ use tokio::sync::OnceCell;
 pub use self::copy::Fate;
 pub(super) use self::entry::is_nothing;
 use self::entry::{Entry, Leaving};
+use self::stale::Stale;
 use super::engine::{Cleared, Engine, Stored, Swap, Worth};
 use super::write::new_revision;
-use super::{Config, Error, Kind, Part, codec};
+use super::{Config, Error, Kind, Part};
 use crate::session::{Key, Revision};
 use crate::time::{Clock, Timestamp};
 
@@ -88,28 +90,6 @@ pub struct Moving<O, N> {
     moved: IntCounter,
     /// Are both the same one? Empty until they were asked.
     one: OnceCell<bool>,
-}
-
-/// Which session in the new store is one no longer, where the old store has nothing: it may have moved, but the old store
-/// may also have forgotten by now what ended it there.
-#[derive(Clone, Copy, Debug)]
-enum Stale {
-    /// None that is known of: the session may have moved.
-    None,
-    /// The one of this revision, which was replaced in the old store.
-    Only(Revision),
-    /// Any: the session was in the old store when it ended.
-    All,
-}
-
-impl Stale {
-    fn is(self, copy: Revision) -> bool {
-        match self {
-            Self::None => false,
-            Self::Only(seen) => copy == seen,
-            Self::All => true,
-        }
-    }
 }
 
 impl<O: Engine, N: Engine> Moving<O, N> {
@@ -207,40 +187,6 @@ impl<O: Engine, N: Engine> Moving<O, N> {
         Ok(ended)
     }
 
-    /// Removes a copy of something else than what lies in the old store; where nothing does, of what is `stale`.
-    async fn tidy(&self, key: &Key, stale: Stale) -> Result<(), Error> {
-        for _ in 0..TRIES {
-            let Some(copy) = self.new.get(key).await? else { return Ok(()) };
-            if !matches!(Entry::of(&copy), Entry::Session | Entry::Place) {
-                return Ok(());
-            }
-            let stays = match self.old.get(key).await? {
-                None => !stale.is(copy.revision),
-                Some(there) => match Entry::of(&there) {
-                    Entry::Leaving(_) => true,
-                    Entry::Session => there.revision == copy.revision,
-                    _ => false,
-                },
-            };
-            if stays {
-                return Ok(());
-            }
-            if self.new.remove(key, copy.revision).await? != Swap::Changed {
-                return Ok(());
-            }
-        }
-        Err(busy())
-    }
-
-    /// The same after a write that was done: where that can't be made sure of, nobody may say that nothing happened.
-    async fn tidied(&self, key: &Key, stale: Stale) -> Result<Swap, Error> {
-        self.tidy(key, stale).await.map(|()| Swap::Done).map_err(|error| {
-            let what =
-                format!("it was written, and a copy of what was before may be in the new store: {error}");
-            Error::new(Kind::Broken, what)
-        })
-    }
-
     async fn replace_in_old(
         &self,
         key: &Key,
@@ -248,12 +194,7 @@ impl<O: Engine, N: Engine> Moving<O, N> {
         new: Stored,
         worth: Worth,
     ) -> Result<Swap, Error> {
-        let stale = match (codec::is_session(&new.value), new.revision == seen) {
-            (false, _) => Stale::All,
-            (true, false) => Stale::Only(seen),
-            // A touch that seals anew: what lies in the new store may be the same one.
-            (true, true) => Stale::None,
-        };
+        let stale = Stale::after(seen, &new);
         match self.old.replace(key, seen, new, worth).await? {
             Swap::Done => self.tidied(key, stale).await,
             other => self.met(key, other).await,
